@@ -1,0 +1,64 @@
+# Penstock.  `make help` lists the targets; each installs what it needs, and is quick when that is there.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup check test up down demo bench soak lock golden clean
+
+UV_VERSION := 0.13.9
+PYTHON ?= python3
+BIN := .venv/bin
+SPEEDUP ?= 432000
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.venv/.synced: requirements.lock pyproject.toml
+	@echo "setting up .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+JAR_SOURCES := $(shell find infra/jars -type f -not -path '*/target/*' 2>/dev/null)
+.penstock/jars/.built: $(JAR_SOURCES)
+	@echo "fetching and building jars (Maven)"
+	@mvn --quiet --batch-mode -Dstyle.color=never --file infra/jars/pom.xml -DskipTests package
+	@touch $@
+
+setup: .venv/.synced .penstock/jars/.built ## virtual environment and jars
+
+check: setup ## lint, types, unit and golden tests: no services, under a minute
+	@$(BIN)/ruff check src jobs tests bench
+	@$(BIN)/ruff format --check --quiet src jobs tests bench
+	@$(BIN)/mypy
+	@$(BIN)/pytest -q tests/unit tests/golden
+
+test: setup ## the whole suite, on a stack of its own
+	@mvn --quiet --batch-mode -Dstyle.color=never --file infra/jars/pom.xml verify
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest -q tests/e2e
+
+up: setup ## start the native stack
+	@$(BIN)/penstock up
+
+down: setup ## stop the native stack
+	@$(BIN)/penstock down
+
+demo: setup ## the real thing: stack, pipelines, a year of flights, proof
+	@$(BIN)/python -m penstock.demo --speedup $(SPEEDUP) $(if $(FRESH),--fresh)
+
+bench: setup ## measure, and print one table
+	@$(BIN)/python -m bench
+
+soak: setup ## the long drills: kill everything, prove nothing is lost
+	@$(BIN)/pytest -q -s tests/soak
+
+lock: .venv/.synced ## resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --generate-hashes --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+
+golden: setup ## write the golden files anew; read the diff
+	@$(BIN)/pytest -q tests/golden --write-golden
+
+clean: ## remove what was generated, the stack's data too
+	@test ! -x $(BIN)/penstock || $(BIN)/penstock down
+	@rm -rf .venv .penstock .pytest_cache .mypy_cache .ruff_cache
