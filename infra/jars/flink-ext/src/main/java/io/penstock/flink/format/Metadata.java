@@ -1,0 +1,29 @@
+package io.penstock.flink.format;
+
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.types.DataType;
+
+/** What a table may read besides the fields, as {@code METADATA FROM 'value.<key>'}. */
+enum Metadata {
+    /** NULL for a good row, else "class: detail". */
+    ERROR("error", DataTypes.STRING().nullable()),
+    /** The record's value as it was received, good or bad; NULL for a null value. */
+    BYTES("bytes", DataTypes.BYTES().nullable());
+
+    final String key;
+    final DataType type;
+
+    Metadata(String key, DataType type) {
+        this.key = key;
+        this.type = type;
+    }
+
+    static Metadata of(String key) {
+        for (Metadata metadata : values()) {
+            if (metadata.key.equals(key)) {
+                return metadata;
+            }
+        }
+        throw new IllegalArgumentException("json-or-error has no metadata '" + key + "'.");
+    }
+}
