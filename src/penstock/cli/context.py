@@ -1,0 +1,76 @@
+"""What every verb shares: settings, pipelines by name, printing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from penstock.errors import DeclarationError, PenstockError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from penstock.pipeline import Pipeline
+    from penstock.services.protocols import Services
+    from penstock.settings import Settings
+
+
+@dataclass
+class Context:
+    """The options before the verb; everything else is loaded when first asked for."""
+
+    project: str | None
+    env: str | None
+    debug: bool
+
+    @cached_property
+    def settings(self) -> Settings:
+        from penstock.settings import load_settings
+
+        return load_settings(Path(self.project) if self.project else None, env=self.env)
+
+    @cached_property
+    def services(self) -> Services:
+        from penstock.services.protocols import connect
+
+        return connect(self.settings)
+
+    def pipelines(self, names: Sequence[str] = ()) -> list[Pipeline]:
+        """Return the declared pipelines, or those named; a name that is not declared is a mistake."""
+        from penstock.load import load_pipelines
+
+        declared = {pipeline.name: pipeline for pipeline in load_pipelines(self.settings.jobs)}
+        unknown = [name for name in names if name not in declared]
+        if unknown:
+            there = ", ".join(declared) or "none"
+            raise DeclarationError(f"no pipeline {', '.join(map(repr, unknown))} is declared; there are: {there}")
+        return [declared[name] for name in names] if names else list(declared.values())
+
+
+def console() -> Console:
+    """Return where tables are printed: as wide as the terminal, and wide enough where there is none."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=max(found.width, 160))
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def fail(error: PenstockError) -> NoReturn:
+    """Print an error as a user reads it, and leave with its exit code."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text(f"error: {error.message}", style="red"))
+    if error.hint:
+        console.print(Text(f"  {error.hint}"))
+    sys.exit(error.exit_code)

@@ -1,0 +1,139 @@
+"""Verbs of the native stack: up, down, status, logs, doctor."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.context import Context, console, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from penstock.stack import Check, PartStatus
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    for verb in (up, down, status, logs, doctor):
+        app.command(rich_help_panel="Stack")(verb)
+
+
+def up(context: typer.Context) -> None:
+    """Start the native stack: Kafka, ZooKeeper, Druid and Flink as processes of this machine."""
+
+    from penstock import stack
+    from penstock.wait import rich_progress
+
+    settings = _settings(context)
+    with rich_progress("up") as progress:
+        parts = stack.up(settings, progress)
+    console().print(status_table(parts))
+
+
+def down(context: typer.Context) -> None:
+    """Stop the native stack; data stays.  Flink's jobs go on from their last checkpoint at the next `up`."""
+    from penstock import stack
+    from penstock.wait import rich_progress
+
+    settings = _settings(context)
+    with rich_progress("down") as progress:
+        stack.down(settings, progress)
+    sys.stdout.write(f"stopped; data stays in {settings.stack.state}\n")
+
+
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """Show each part of the stack: state, health, address, memory.  Exit code 5 when one is not healthy."""
+
+    from penstock import stack
+
+    parts = stack.status(_settings(context))
+    if as_json:
+        print_json([asdict(part) for part in parts])
+    else:
+        console().print(status_table(parts))
+    if not all(part.healthy for part in parts):
+        raise typer.Exit(5)
+
+
+def logs(
+    context: typer.Context,
+    part: Annotated[str | None, typer.Argument(help="A part as `status` names it (default: all).")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
+) -> None:
+    """Show what the parts have logged."""
+    from penstock import stack
+
+    for line in stack.logs(_settings(context), part, lines, follow):
+        sys.stdout.write(line + "\n")
+
+
+def doctor(
+    context: typer.Context,
+    abort: Annotated[
+        list[str] | None, typer.Option(help="Abort this open transaction (its transactional id).", metavar="ID")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check Java, Maven, memory, ports, transaction settings; find transactions that a killed job left open."""
+
+    from penstock import stack
+
+    settings = _settings(context)
+    if abort:
+        for transactional_id in stack.abort_transactions(settings.env.kafka, abort):
+            sys.stdout.write(f"aborted {transactional_id}\n")
+    checks = stack.doctor(settings)
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        console().print(checks_table(checks))
+    if any(check.state == "failed" for check in checks):
+        raise typer.Exit(1)
+
+
+def _settings(context: typer.Context):  # type: ignore[no-untyped-def]
+    owner: Context = context.obj
+    return owner.settings
+
+
+def status_table(parts: list[PartStatus]) -> Table:
+    """Return the parts as a table, with their memory added up."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
+    total = sum(part.rss or 0 for part in parts)
+    for title, footer, justify in (
+        ("part", "", "left"),
+        ("state", "", "left"),
+        ("health", "", "left"),
+        ("uptime", "", "right"),
+        ("memory", f"{total / 1e6:,.0f} MB", "right"),
+        ("restarts", "", "right"),
+        ("address", "", "left"),
+    ):
+        table.add_column(title, footer=footer, justify=justify)  # type: ignore[arg-type]
+    for part in parts:
+        memory = f"{part.rss / 1e6:,.0f} MB" if part.rss else ""
+        uptime = f"{part.uptime:,.0f} s" if part.uptime else ""
+        table.add_row(part.name, part.state, part.health, uptime, memory, str(part.restarts), part.url)
+    return table
+
+
+def checks_table(checks: list[Check]) -> Table:
+    """Return the answers of the doctor as a table."""
+    from rich.table import Table
+
+    colours = {"ok": "green", "warning": "yellow", "failed": "red"}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("check", "state", "found", "what to do"):
+        table.add_column(title)
+    for check in checks:
+        table.add_row(check.name, f"[{colours[check.state]}]{check.state}[/]", check.detail, check.hint)
+    return table

@@ -1,0 +1,153 @@
+"""`make demo`: the real stack, the shipped pipelines, a year of real flights, and the proof that the figures hold."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+
+from rich.console import Console
+
+from penstock.cli.context import console as terminal
+from penstock.errors import NotEqualError, PenstockError
+from penstock.load import load_pipelines
+from penstock.pipeline import Pipeline
+from penstock.settings import Settings, load_settings
+from penstock.wait import rich_progress
+
+SHOWN = "airport_delays"
+
+
+def run(settings: Settings, *, speedup: float, fresh: bool, console: Console) -> None:
+    """Run the demo; raise NotEqualError when a figure does not reconcile."""
+    pipelines = load_pipelines(settings.jobs)
+    _heading(console, "1. The stack: Kafka, ZooKeeper, Druid and Flink on this machine")
+    _up(settings, console)
+    if fresh:
+        _remove(settings, pipelines)
+    _heading(console, "2. The pipelines: penstock apply")
+    _apply(settings, pipelines, console)
+    _heading(console, "3. A year of flights from New York, and rolling delays per airport, read from Druid")
+    _stream(settings, pipelines, speedup, console)
+    _heading(console, "4. The proof: every closed window against the log, recomputed by DuckDB")
+    _verify(settings, pipelines, console)
+    _next(settings, console)
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print(f"\n[bold]{text}[/bold]")
+
+
+def _up(settings: Settings, console: Console) -> None:
+    from penstock.cli.stack import status_table
+    from penstock.stack import up
+
+    with rich_progress("up") as progress:
+        console.print(status_table(up(settings, progress)))
+
+
+def _remove(settings: Settings, pipelines: list[Pipeline]) -> None:
+    """Start over: `--fresh` names the loss of the demo's own topics and datasources."""
+    from penstock.lifecycle import remove
+    from penstock.services.protocols import connect
+
+    services = connect(settings)
+    with rich_progress("remove") as progress:
+        for pipeline in pipelines:
+            remove(pipeline.name, services, settings, delete_topics=True, drop_datasource=True, progress=progress)
+        for topic in services.kafka.topics({pipeline.source.name for pipeline in pipelines}):
+            services.kafka.delete_topic(topic)
+
+
+def _apply(settings: Settings, pipelines: list[Pipeline], console: Console) -> None:
+    from penstock import render
+    from penstock.apply import apply
+    from penstock.services.protocols import connect
+
+    with rich_progress("apply") as progress:
+        done = apply(pipelines, connect(settings), settings, progress=progress)
+    console.print(render.text(done) if done.changes else render.summary(done))
+
+
+def _stream(settings: Settings, pipelines: list[Pipeline], speedup: float, console: Console) -> None:
+    """Produce in a thread while the table is shown.  The order is seeded, so what is there already is skipped."""
+    from penstock.data.flights import flights
+    from penstock.data.produce import produce, undelivered
+    from penstock.services.druid import Druid
+    from penstock.services.kafka import Kafka
+    from penstock.watch import watch
+
+    shown = next(pipeline for pipeline in pipelines if pipeline.name == SHOWN)
+    offsets = Kafka(settings.env.kafka).end_offsets(shown.source.name, committed=False)
+    if there := sum(offsets.values()):
+        console.print(
+            f"{there:,} flights are in the log already; going on from there (`make demo FRESH=1` starts over)"
+        )
+    failure: list[BaseException] = []
+    done = threading.Event()
+
+    def write() -> None:
+        try:
+            produce(settings.env.kafka, shown.source, undelivered(flights(), offsets), speedup=speedup)
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            done.set()
+
+    started = time.monotonic()
+    threading.Thread(target=write, name="producer", daemon=True).start()
+    watch(shown, Druid(settings.env.druid).sql, 1.0, until=done.is_set)
+    if failure:
+        raise failure[0]
+    console.print(f"streamed in {time.monotonic() - started:.0f} s")
+
+
+def _verify(settings: Settings, pipelines: list[Pipeline], console: Console) -> None:
+    from penstock.proof import prove, render
+
+    wrong = []
+    for pipeline in pipelines:
+        with rich_progress(f"verify {pipeline.name}") as progress:
+            ledger = prove(pipeline, settings, progress=progress)
+        console.print(render(ledger))
+        if not ledger.equal or not ledger.rows_compared:
+            wrong.append(pipeline.name)
+    if wrong:
+        raise NotEqualError(f"not equal: {', '.join(wrong)}", hint="each difference is named above")
+
+
+def _next(settings: Settings, console: Console) -> None:
+    flink = settings.env.flink.rest
+    console.print(
+        f"""
+[bold]equal[/bold].  The stack stays up.  Look at:
+  {flink}   Flink's own UI: jobs, checkpoints, watermarks
+  penstock query 'SELECT "origin", SUM("flights") AS flights FROM "airport_delays" GROUP BY 1'
+  penstock plan              what would change: nothing
+  penstock verify --all      every segment's account
+  penstock status            each part, its memory and address
+Stop it with `make down`; data stays until `make clean`."""
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument(
+        "--speedup", type=float, default=432_000, help="event time per wall time (432000: 5 days a second)"
+    )
+    parser.add_argument("--fresh", action="store_true", help="delete the demo's topics and datasources first")
+    options = parser.parse_args()
+    console = terminal()
+    try:
+        run(load_settings(), speedup=options.speedup, fresh=options.fresh, console=console)
+    except PenstockError as error:
+        from penstock.cli.context import fail
+
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

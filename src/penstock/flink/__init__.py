@@ -1,0 +1,1 @@
+"""3. The Flink job: DDL, statement set and submission."""

@@ -1,0 +1,139 @@
+"""The Flink job of a pipeline, as plain data: tables, one statement set, configuration, identity.
+
+Every row of the source lands in exactly one branch, decided by the same three conditions in this order:
+broken -> dead-letter topic; dated too early, or behind its first window -> late topic; else -> the result.
+All branches share one scan, chained, so a row meets the same watermark in each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from penstock.durations import millis
+from penstock.flink import sql
+from penstock.pipeline import Aggregate, Pipeline
+from penstock.settings import Environment, FlinkSettings, KafkaSettings
+from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
+
+#: Part of every version: raise it when the meaning of persisted state changes without the SQL changing.
+CONTRACT = 1
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """All that a submission needs.  `tables` are DDL, `statements` one `STATEMENT SET`, `config` Flink options."""
+
+    job_id: str
+    name: str
+    pipeline: str
+    version: str
+    restore: str | None
+    startup: str
+    tables: tuple[str, ...]
+    statements: str
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def job_name(pipeline: str) -> str:
+    return f"penstock.{pipeline}"
+
+
+def job_id(env: str, pipeline: str, version: str, restore: str | None) -> str:
+    """Return the job's id: 32 hex digits.  The same start has the same id, so Flink itself refuses to run it twice."""
+    return hashlib.sha256("\n".join([env, pipeline, version, restore or ""]).encode()).hexdigest()[:32]
+
+
+def version(pipeline: Pipeline) -> str:
+    """Return 12 hex digits that change exactly when the job's tables or statements do, wherever it runs."""
+    neutral = Environment(name="", kafka=KafkaSettings(bootstrap=""), flink=FlinkSettings())
+    text = "\n".join([str(CONTRACT), *_tables(pipeline, neutral, "", ""), _statements(pipeline)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def transactional_prefix(env: str, pipeline: str, branch: str, run: str) -> str:
+    """Return the prefix of a sink's transactional ids.  It ends in a delimiter, since prefixes are matched as such."""
+    return f"penstock-{env}-{pipeline}-{branch}-{run}-"
+
+
+def job_spec(
+    pipeline: Pipeline, env: Environment, *, restore: str | None = None, startup: str = "earliest-offset"
+) -> JobSpec:
+    """Derive the job of `pipeline` in `env`, restored from the savepoint or checkpoint path `restore`.
+
+    `startup` is where a job without restored state begins: earliest-offset or group-offsets.
+    """
+    made_from = version(pipeline)
+    identity = job_id(env.name, pipeline.name, made_from, restore if restore else f"none:{startup}")
+    return JobSpec(
+        job_id=identity,
+        name=job_name(pipeline.name),
+        pipeline=pipeline.name,
+        version=made_from,
+        restore=restore,
+        startup=startup,
+        tables=_tables(pipeline, env, startup, identity[:8]),
+        statements=_statements(pipeline),
+        config=_config(pipeline, env, identity, restore),
+    )
+
+
+def _config(pipeline: Pipeline, env: Environment, identity: str, restore: str | None) -> dict[str, str]:
+    interval = f"{env.flink.checkpoint_interval * 1000:.0f} ms"
+    config = {
+        "pipeline.name": job_name(pipeline.name),
+        "$internal.pipeline.job-id": identity,
+        "parallelism.default": str(min(pipeline.parallelism or env.flink.parallelism, pipeline.source.partitions)),
+        # A group's place in state depends on this number, so it is fixed for good.
+        "pipeline.max-parallelism": "128",
+        # Chained operators hand rows on without copying: no operator here keeps or changes a row it was given.
+        "pipeline.object-reuse": "true",
+        "table.local-time-zone": "UTC",
+        "table.exec.source.idle-timeout": f"{millis(pipeline.source.idle_after)} ms",
+        "execution.checkpointing.interval": interval,
+        "execution.checkpointing.mode": "EXACTLY_ONCE",
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        # The plan keeps names and schemas; addresses, offsets and prefixes come from the tables at each start.
+        "table.plan.compile.catalog-objects": "SCHEMA",
+    }
+    if restore:
+        config["execution.state-recovery.path"] = restore
+    return config
+
+
+def _tables(pipeline: Pipeline, env: Environment, startup: str, run: str) -> tuple[str, ...]:
+    source = sql.source_table(
+        pipeline.source,
+        sql.kafka_options(env)
+        | {
+            "properties.group.id": consumer_group(env.name, pipeline.name),
+            "properties.auto.offset.reset": "earliest",
+            # A producer may use transactions: what it aborted was never written.
+            "properties.isolation.level": "read_committed",
+            "scan.startup.mode": startup,
+            # A new partition is found while the job runs, so that more partitions need no restart.
+            "scan.topic-partition-discovery.interval": "30 s",
+        },
+    )
+
+    def sink(branch: str, topic: str) -> dict[str, str]:
+        prefix = transactional_prefix(env.name, pipeline.name, branch, run)
+        return sql.kafka_options(env) | sql.exactly_once(topic, prefix, env.flink)
+
+    return (
+        source,
+        sql.out_table(pipeline, sink("out", out_topic(pipeline.name))),
+        sql.rejected_table("late", sink("late", late_topic(pipeline.name))),
+        sql.rejected_table("dlq", sink("dlq", dlq_topic(pipeline.name))),
+    )
+
+
+def _statements(pipeline: Pipeline) -> str:
+    source, transform = pipeline.source, pipeline.transform
+    if isinstance(transform, Aggregate):
+        main = sql.aggregate_insert(source, transform)
+    else:
+        main = sql.select_insert(source, transform)
+    inserts = [main, sql.late_insert(source, transform), sql.dlq_insert()]
+    return "STATEMENT SET\nBEGIN\n" + "\n".join(f"{insert};" for insert in inserts) + "\nEND"

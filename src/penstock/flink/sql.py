@@ -1,0 +1,212 @@
+"""Flink SQL text, from a declaration.  Pure; the statements are pinned by golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from penstock import expr
+from penstock.durations import millis
+from penstock.pipeline import FLINK_TYPES, Aggregate, Hop, Pipeline, Select, Topic, Transform, Window
+from penstock.settings import Environment, FlinkSettings
+
+#: A dead letter's producer takes a record of any size that the topic may take once compressed.
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _name(name: str) -> str:
+    return expr.FLINK.name(name)
+
+
+def _with(options: Mapping[str, str]) -> str:
+    return ",\n".join(f"  {_literal(key)} = {_literal(value)}" for key, value in options.items())
+
+
+def _table(name: str, columns: list[str], options: Mapping[str, str]) -> str:
+    return f"CREATE TEMPORARY TABLE {_name(name)} (\n  " + ",\n  ".join(columns) + f"\n) WITH (\n{_with(options)}\n)"
+
+
+def interval(duration: timedelta | str) -> str:
+    """Write a duration of whole seconds as a SQL interval: INTERVAL '5' MINUTE."""
+    seconds = millis(duration) // 1000
+    for unit, size in (("DAY", 86400), ("HOUR", 3600), ("MINUTE", 60), ("SECOND", 1)):
+        if seconds % size == 0:
+            digits = len(str(seconds // size))
+            return f"INTERVAL '{seconds // size}' {unit}" + (f"({digits})" if digits > 2 else "")
+    raise AssertionError("every whole number is a multiple of 1")
+
+
+def kafka_options(env: Environment) -> dict[str, str]:
+    """Return how any table reaches the brokers."""
+    return {"properties.bootstrap.servers": env.kafka.bootstrap} | {
+        f"properties.{key}": value for key, value in env.kafka.client.items()
+    }
+
+
+def exactly_once(topic: str, prefix: str, flink: FlinkSettings) -> dict[str, str]:
+    """Return a transactional sink's options.  POOLING reuses its ids; the default naming leaks one a checkpoint."""
+    return {
+        "connector": "kafka",
+        "topic": topic,
+        "sink.delivery-guarantee": "exactly-once",
+        "sink.transactional-id-prefix": prefix,
+        "sink.transaction-naming-strategy": "pooling",
+        "properties.transaction.timeout.ms": f"{flink.transaction_timeout * 1000:.0f}",
+        "properties.compression.type": "lz4",
+        "properties.max.request.size": str(MAX_REQUEST_BYTES),
+    }
+
+
+def _too_early(topic: Topic) -> str:
+    """An event dated further ahead of its record's own timestamp than the topic allows: a function of the log alone."""
+    ahead = millis(topic.too_early)
+    return f"TO_TIMESTAMP_LTZ({_name(topic.event_time)} - {ahead}, 3) > `_timestamp`"
+
+
+def source_table(topic: Topic, options: Mapping[str, str]) -> str:
+    """Return the source's DDL: fields, the record's origin, error and bytes, event time and watermark."""
+    time = _name(topic.event_time)
+    behind = millis(topic.out_of_orderness)
+    columns = [f"{_name(item.name)} {FLINK_TYPES[item.type]}" for item in topic.fields]
+    columns += [
+        "`_error` STRING METADATA FROM 'value.error' VIRTUAL",
+        "`_bytes` BYTES METADATA FROM 'value.bytes' VIRTUAL",
+        "`_topic` STRING METADATA FROM 'topic' VIRTUAL",
+        "`_partition` INT METADATA FROM 'partition' VIRTUAL",
+        "`_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
+        "`_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
+        f"`_et` AS TO_TIMESTAMP_LTZ({time}, 3)",
+        "WATERMARK FOR `_et` AS CASE WHEN "
+        f"{_too_early(topic)} THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE TO_TIMESTAMP_LTZ({time} - {behind}, 3) END",
+    ]
+    own = {
+        "connector": "gated-kafka",
+        "topic": topic.name,
+        "format": "json-or-error",
+        "json-or-error.required": ";".join(item.name for item in topic.fields if not item.nullable),
+        "json-or-error.timestamps": ";".join(item.name for item in topic.fields if item.type == "timestamp_ms"),
+    }
+    return _table("source", columns, own | dict(options))
+
+
+def out_table(pipeline: Pipeline, options: Mapping[str, str]) -> str:
+    """Return the result table's DDL: JSON values, keyed by the group (or by the source's key)."""
+    topic, transform = pipeline.source, pipeline.transform
+    kinds = out_columns(topic, transform)
+    columns = [f"{_name(name)} {FLINK_TYPES[kind]}" for name, kind in kinds.items()]
+    key = transform.by if isinstance(transform, Aggregate) else [name for name in [topic.key] if name in kinds]
+    keyed = {"key.format": "json", "key.fields": ";".join(key)} if key else {}
+    return _table("out", columns, dict(options) | keyed | {"value.format": "json"})
+
+
+def out_columns(topic: Topic, transform: Transform) -> dict[str, str]:
+    """Return the columns of the result topic with their field types, in order."""
+    if isinstance(transform, Aggregate):
+        return (
+            {"window_start": "timestamp_ms", "window_end": "timestamp_ms"}
+            | {key: topic.field(key).type for key in transform.by}
+            | expr.measure_types(transform.measures, topic.fields)
+            | {"_rows": "long"}
+        )
+    names = transform.columns or [item.name for item in topic.fields]
+    return {name: topic.field(name).type for name in names} | {"_partition": "long", "_offset": "long"}
+
+
+def rejected_table(name: str, options: Mapping[str, str]) -> str:
+    """Return the DDL of the late or dead-letter table: the record's raw bytes, and where it came from in headers."""
+    columns = ["`value` BYTES", "`headers` MAP<STRING, BYTES> METADATA"]
+    return _table(name, columns, dict(options) | {"value.format": "raw"})
+
+
+def _first_window_end(topic: Topic, window: Window) -> str:
+    """The end (epoch ms) of the earliest window that would hold the row; modulo twice, for times before the epoch."""
+    slide, time = millis(window.slide), _name(topic.event_time)
+    return f"({time} - MOD(MOD({time}, {slide}) + {slide}, {slide}) + {slide})"
+
+
+def _late(topic: Topic, transform: Transform) -> str:
+    """A row is late when it is dated too early, or its first window has fired; NULL watermark means not late."""
+    if isinstance(transform, Select):
+        return f"({_too_early(topic)})"
+    fired = f"CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ({_first_window_end(topic, transform.window)} - 1, 3)"
+    return f"({_too_early(topic)} OR COALESCE({fired}, FALSE))"
+
+
+def _condition(topic: Topic, where: str | None) -> str:
+    if where is None:
+        return ""
+    return f" AND ({expr.render(where, [item.name for item in topic.fields], expr.FLINK)})"
+
+
+def aggregate_insert(topic: Topic, transform: Aggregate) -> str:
+    """Return the main branch of a windowed pipeline: one row a (window, keys), with `_rows`, the events in it."""
+    names = [item.name for item in topic.fields]
+    kinds = expr.measure_types(transform.measures, topic.fields)
+    window = transform.window
+    size = interval(window.size)
+    if isinstance(window, Hop):
+        function = f"HOP(TABLE on_time, DESCRIPTOR(`_et`), {interval(window.slide)}, {size})"
+    else:
+        function = f"TUMBLE(TABLE on_time, DESCRIPTOR(`_et`), {size})"
+    keys = [_name(key) for key in transform.by]
+    selected = [
+        "EXTRACT(EPOCH FROM `window_start`) * 1000 AS `window_start`",
+        "EXTRACT(EPOCH FROM `window_end`) * 1000 AS `window_end`",
+        *keys,
+        *(
+            f"CAST({expr.render(text, names, expr.FLINK)} AS {FLINK_TYPES[kinds[name]]}) AS {_name(name)}"
+            for name, text in transform.measures.items()
+        ),
+        "COUNT(*) AS `_rows`",
+    ]
+    on_time = (
+        f"SELECT * FROM `source` WHERE `_error` IS NULL AND NOT {_late(topic, transform)}"
+        f"{_condition(topic, transform.where)}"
+    )
+    grouped = ", ".join(["`window_start`", "`window_end`", *keys])
+    return (
+        f"INSERT INTO `out`\nWITH on_time AS (\n  {on_time}\n)\nSELECT\n  "
+        + ",\n  ".join(selected)
+        + f"\nFROM TABLE({function})\nGROUP BY {grouped}"
+    )
+
+
+def select_insert(topic: Topic, transform: Select) -> str:
+    """Return the main branch of a pass-through pipeline: each row, with the partition and offset it came from."""
+    names = transform.columns or [item.name for item in topic.fields]
+    columns = [*(_name(name) for name in names), "CAST(`_partition` AS BIGINT)", "`_offset`"]
+    return (
+        f"INSERT INTO `out`\nSELECT {', '.join(columns)}\nFROM `source`\n"
+        f"WHERE `_error` IS NULL AND NOT {_late(topic, transform)}{_condition(topic, transform.where)}"
+    )
+
+
+def _headers(reason: str, **more: str) -> str:
+    parts = {
+        "topic": "`_topic`",
+        "partition": "CAST(`_partition` AS STRING)",
+        "offset": "CAST(`_offset` AS STRING)",
+        "timestamp": "CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING)",
+        "reason": reason,
+        **more,
+    }
+    return "MAP[" + ", ".join(f"'{key}', CAST({value} AS BYTES)" for key, value in parts.items()) + "]"
+
+
+def late_insert(topic: Topic, transform: Transform) -> str:
+    """Return the late branch: whole records whose first window has fired, or that are dated too early."""
+    reason = f"CASE WHEN {_too_early(topic)} THEN 'too early' ELSE 'late' END"
+    headers = _headers(reason, event_time=f"CAST({_name(topic.event_time)} AS STRING)")
+    return (
+        f"INSERT INTO `late`\nSELECT `_bytes`, {headers}\nFROM `source`\n"
+        f"WHERE `_error` IS NULL AND {_late(topic, transform)}{_condition(topic, transform.where)}"
+    )
+
+
+def dlq_insert() -> str:
+    """Return the dead-letter branch: every broken record, as it was."""
+    return f"INSERT INTO `dlq`\nSELECT `_bytes`, {_headers('`_error`')}\nFROM `source`\nWHERE `_error` IS NOT NULL"

@@ -1,0 +1,175 @@
+"""Submit jobs to a Flink session cluster.
+
+PyFlink compiles and submits in a process of its own (`python -m penstock.flink.submit`): its JVM, its environment
+variables and what it prints stay out of the caller's.  One such process takes all jobs of an `apply`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from penstock.errors import PenstockError, UnavailableError
+from penstock.flink.spec import JobSpec
+from penstock.settings import Settings
+from penstock.wait import Progress, Silent
+
+_REPORT = "@penstock "
+
+
+def plan_file(settings: Settings, spec: JobSpec) -> Path:
+    """Return where a version's compiled plan is kept; a restart uses the very plan that its state was made by."""
+    return settings.home / "plans" / settings.env.name / f"{spec.pipeline}-{spec.version}.json"
+
+
+def submit(settings: Settings, specs: Sequence[JobSpec], progress: Progress | None = None) -> None:
+    """Compile (once for each version) and submit every job; one that Flink already has is success.
+
+    Raises PenstockError with Flink's root cause and the pipeline's name; jobs before it have been submitted.
+    """
+    jobs = [asdict(spec) | {"plan": str(plan_file(settings, spec))} for spec in specs]
+    _run({"rest": settings.env.flink.rest, "jobs": jobs}, settings.jars, settings.home / "logs", progress or Silent())
+
+
+def compile_plans(jars: Path, specs: Sequence[JobSpec], folder: Path) -> dict[str, str]:
+    """Compile every job into `folder` and return the plans' JSON by pipeline.  Needs Java, and no service."""
+    jobs = [asdict(spec) | {"plan": str(folder / f"{spec.pipeline}.json")} for spec in specs]
+    _run({"rest": None, "jobs": jobs}, jars, folder, Silent())
+    return {spec.pipeline: (folder / f"{spec.pipeline}.json").read_text(encoding="utf-8") for spec in specs}
+
+
+def renumbered(plan: str) -> str:
+    """Number a compiled plan's nodes from 1.
+
+    Flink numbers them by a counter of the process, and names operators, and so their state, after the number: left so,
+    the state of a job would fit only plans compiled after the same other plans.
+    """
+    table = json.loads(plan)
+    first = min(node["id"] for node in table["nodes"])
+    for node in table["nodes"]:
+        node["id"] -= first - 1
+    for edge in table["edges"]:
+        edge["source"] -= first - 1
+        edge["target"] -= first - 1
+    return json.dumps(table, indent=1)
+
+
+def _run(request: dict[str, Any], jars: Path, logs: Path, show: Progress) -> None:
+    """Run the planner's process with a request; its reports go to `show`, its failure becomes a PenstockError."""
+    if not request["jobs"]:
+        return
+    logs.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "penstock.flink.submit"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(jars, logs),
+    )
+    assert process.stdin is not None and process.stdout is not None
+    with process:
+        process.stdin.write(json.dumps(request))
+        process.stdin.close()
+        show.update("starting the planner")
+        tail: deque[str] = deque(maxlen=20)
+        for line in process.stdout:
+            if not line.startswith(_REPORT):
+                tail.append(line.rstrip())
+                continue
+            report = json.loads(line.removeprefix(_REPORT))
+            if "error" in report:
+                raise _failure(report, logs)
+            show.update(f"{report['pipeline']}: {report['state']}")
+    if process.returncode != 0:
+        raise PenstockError("Flink's planner failed: " + "\n  ".join(tail), hint=f"the planner's log is in {logs}")
+
+
+def _failure(report: dict[str, str], logs: Path) -> PenstockError:
+    kind = UnavailableError if "Connection refused" in report["error"] else PenstockError
+    return kind(
+        f"{report['pipeline']}: Flink refused the job: {report['error']}", hint=f"the planner's log is in {logs}"
+    )
+
+
+def _environment(jars: Path, logs: Path) -> dict[str, str]:
+    source = str(Path(__file__).parents[2])
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")])),
+        "FLINK_LOG_DIR": str(logs),
+        # Flink's own hook for extra jars on a client's class path.
+        "HADOOP_CLASSPATH": os.pathsep.join(str(jar) for jar in sorted((jars / "flink").glob("*.jar"))),
+        "JVM_ARGS": "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    }
+
+
+def _report(**values: str) -> None:
+    print(_REPORT + json.dumps(values), flush=True)
+
+
+def _submit_one(job: dict[str, Any], rest: str | None) -> None:
+    from pyflink.common import Configuration
+    from pyflink.table import EnvironmentSettings, TableEnvironment
+
+    configuration = Configuration()
+    for key, value in {**_target(rest), **job["config"]}.items():
+        configuration.set_string(key, value)
+    settings = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
+    environment = TableEnvironment.create(settings)
+    for table in job["tables"]:
+        environment.execute_sql(table)
+    plan = Path(job["plan"])
+    if not plan.exists():
+        _report(pipeline=job["pipeline"], state="compiling")
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        draft = plan.with_suffix(f".{os.getpid()}.tmp")
+        environment.execute_sql(f"COMPILE PLAN '{draft.as_uri()}' FOR {job['statements']}")
+        plan.write_text(renumbered(draft.read_text(encoding="utf-8")), encoding="utf-8")
+        draft.unlink()
+    if rest is None:
+        return
+    _report(pipeline=job["pipeline"], state="submitting")
+    environment.execute_sql(f"EXECUTE PLAN '{plan.as_uri()}'")
+    _report(pipeline=job["pipeline"], state="submitted")
+
+
+def _target(rest: str | None) -> dict[str, str]:
+    if rest is None:
+        return {}
+    address = urlsplit(rest)
+    return {"execution.target": "remote", "rest.address": str(address.hostname), "rest.port": str(address.port)}
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the last cause in a Java stack trace, in one line."""
+    lines = str(error).splitlines()
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return (causes or [line for line in lines if line.strip()] or [repr(error)])[-1 if causes else 0]
+
+
+def _main() -> int:
+    request = json.load(sys.stdin)
+    for job in request["jobs"]:
+        try:
+            _submit_one(job, request["rest"])
+        except Exception as error:
+            if "DuplicateJobSubmissionException" in str(error) or "already been submitted" in str(error):
+                _report(pipeline=job["pipeline"], state="already there")
+                continue
+            print(error, flush=True)
+            _report(pipeline=job["pipeline"], error=_root_cause(error))
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

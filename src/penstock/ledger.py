@@ -1,0 +1,249 @@
+"""6. The ledger: read = counted + late + dead-lettered, proved per segment from the log down to Druid.
+
+cut        the log's last stable offsets, now
+settle     wait until the job has committed a checkpoint past the cut, and its transactions are finished
+horizon    windows that ended at or before it have fired; only they are compared
+fetch      log, late, dead-letter and result topics, and Druid's rows, into DuckDB
+reconcile  recompute and compare (`penstock.reconcile`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import duckdb
+import pyarrow as pa
+
+from penstock import expr
+from penstock.errors import UnavailableError
+from penstock.flink.sql import out_columns
+from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
+from penstock.reconcile import Ledger, reconcile, served_columns
+from penstock.settings import Settings
+from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
+from penstock.wait import Pending, Progress, Silent, until
+
+Offsets = dict[int, int]
+
+
+class Log(Protocol):
+    """What the ledger needs of Kafka (`penstock.services.kafka`)."""
+
+    def start_offsets(self, topic: str) -> Offsets: ...
+    def end_offsets(self, topic: str, *, committed: bool) -> Offsets: ...
+    def offsets_for_time(self, topic: str, ms: int) -> Offsets: ...
+    def group_offsets(self, group: str, topic: str) -> Offsets: ...
+    def read_arrow(
+        self, topic: str, start: Offsets, end: Offsets, *, committed: bool = True, with_headers: bool = False
+    ) -> Iterable[pa.RecordBatch]: ...
+
+
+Sql = Callable[[str], list[dict[str, Any]]]
+
+
+def verify(
+    pipeline: Pipeline,
+    settings: Settings,
+    *,
+    log: Log,
+    druid: Sql,
+    watermark: Callable[[], int | None],
+    start: int | None = None,
+    end: int | None = None,
+    timeout: float = 120,
+    progress: Progress | None = None,
+) -> Ledger:
+    """Prove the pipeline's figures for segments of `[start, end)` (epoch ms, aligned to segments; None is unbounded).
+
+    `watermark` gives the window operator's watermark (epoch ms), None where the job does not run; `timeout` is the
+    seconds that the job on its way to the cut, or Druid after it, may make no progress.
+    Raises WaitTimeoutError, UnavailableError.
+    """
+    show = progress or Silent()
+    source = pipeline.source.name
+    fired = watermark()  # before the cut: what has fired by now holds only records before it
+    cut = log.end_offsets(source, committed=True)
+    _settle(pipeline, settings, log, cut, timeout, show)
+    ends = {topic: log.end_offsets(topic, committed=True) for topic in _derived(pipeline)}
+    first = log.start_offsets(source)
+    notes = []
+    if any(first.values()):
+        notes.append("the log's oldest records have passed their retention: the first segments may not close")
+    if start is not None:
+        # Record timestamps are the producer's wall clock, never earlier than the event: a safe lower bound.
+        first = {p: max(offset, first[p]) for p, offset in log.offsets_for_time(source, start).items()}
+    with duckdb.connect() as connection:
+        show.update(f"reading {sum(cut.values()) - sum(first.values()):,} records of {source}")
+        _load_log(connection, log.read_arrow(source, first, cut))
+        _load_rejected(connection, log, pipeline, ends, first, cut)
+        _load_result(connection, log, pipeline, ends[out_topic(pipeline.name)])
+        horizon = _horizon(connection, pipeline, fired)
+        show.update("reading Druid")
+        _load_served(connection, druid, pipeline, horizon, timeout, show)
+        show.update("comparing with the oracle")
+        ledger = reconcile(connection, pipeline, cut=cut, horizon=horizon, start=start, end=end)
+    ledger.notes.extend(notes)
+    return ledger
+
+
+def _derived(pipeline: Pipeline) -> list[str]:
+    return [out_topic(pipeline.name), late_topic(pipeline.name), dlq_topic(pipeline.name)]
+
+
+def _settle(pipeline: Pipeline, settings: Settings, log: Log, cut: Offsets, timeout: float, show: Progress) -> None:
+    """Wait until a checkpoint covers the cut, then until every transaction begun by then is finished.
+
+    Group offsets may lag behind the job's checkpoint but never lead it, so reaching the cut is proof enough.
+    """
+    group = consumer_group(settings.env.name, pipeline.name)
+
+    def passed() -> Pending | bool:
+        done = log.group_offsets(group, pipeline.source.name)
+        behind = sum(max(0, end - done.get(partition, 0)) for partition, end in cut.items())
+        return Pending(f"{behind:,} records behind the log") if behind else True
+
+    hint = f"is the job running?  `penstock status`; a stopped one goes on with `penstock start {pipeline.name}`"
+    until(f"the job of {pipeline.name}", passed, timeout=timeout, hint=hint, progress=show, patient=True)
+    for topic in _derived(pipeline):
+        written = log.end_offsets(topic, committed=False)
+
+        def finished(topic: str = topic, written: Offsets = written) -> Pending | bool:
+            stable = log.end_offsets(topic, committed=True)
+            held = sum(max(0, end - stable[partition]) for partition, end in written.items())
+            return Pending(f"{held:,} records in open transactions") if held else True
+
+        hint = "a killed job may have left a transaction open: `penstock doctor` finds it"
+        until(f"topic {topic}", finished, timeout=timeout, hint=hint, progress=show)
+
+
+def _horizon(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, fired: int | None) -> int | None:
+    """The end of the last window known to be fired and committed, in epoch ms; None for a pipeline without windows.
+
+    A checkpoint is one moment for all subtasks: where one window of an end is committed, all that end by then are.
+    """
+    if not isinstance(pipeline.transform, Aggregate):
+        return None
+    row = connection.execute("SELECT max(window_end) FROM result").fetchone()
+    committed = row[0] if row and row[0] is not None else 0
+    return max(int(committed), 0 if fired is None else fired + 1)
+
+
+def _load_log(connection: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch]) -> None:
+    connection.execute('CREATE TABLE log (partition INT, "offset" BIGINT, "timestamp" BIGINT, value BLOB)')
+    for batch in batches:
+        connection.register("batch", pa.Table.from_batches([batch]))
+        connection.execute('INSERT INTO log SELECT partition, "offset", "timestamp", value FROM batch')
+        connection.unregister("batch")
+
+
+def _load_rejected(
+    connection: duckdb.DuckDBPyConnection,
+    log: Log,
+    pipeline: Pipeline,
+    ends: dict[str, Offsets],
+    first: Offsets,
+    cut: Offsets,
+) -> None:
+    """Load which source records the late and dead-letter topics hold, of the range that is read."""
+    connection.execute('CREATE TABLE rejected (branch VARCHAR, partition INT, "offset" BIGINT, reason VARCHAR)')
+    for branch, topic in (("late", late_topic(pipeline.name)), ("dlq", dlq_topic(pipeline.name))):
+        for batch in log.read_arrow(topic, log.start_offsets(topic), ends[topic], with_headers=True):
+            rows = [dict(headers) for headers in batch.column("headers").to_pylist()]
+            table = pa.table(
+                {
+                    "partition": pa.array([int(row["partition"]) for row in rows], pa.int32()),
+                    "offset": pa.array([int(row["offset"]) for row in rows], pa.int64()),
+                    "reason": pa.array([row["reason"].decode() for row in rows], pa.string()),
+                }
+            )
+            bounds = pa.table(
+                {
+                    "partition": pa.array(list(cut), pa.int32()),
+                    "low": pa.array([first.get(partition, 0) for partition in cut], pa.int64()),
+                    "high": pa.array(list(cut.values()), pa.int64()),
+                }
+            )
+            connection.register("batch", table)
+            connection.register("bounds", bounds)
+            connection.execute(
+                f"INSERT INTO rejected SELECT '{branch}', partition, \"offset\", reason "
+                'FROM batch JOIN bounds USING (partition) WHERE "offset" >= low AND "offset" < high'
+            )
+
+
+def _load_result(connection: duckdb.DuckDBPyConnection, log: Log, pipeline: Pipeline, end: Offsets) -> None:
+    topic = out_topic(pipeline.name)
+    kinds = {name: DUCKDB_TYPES[kind] for name, kind in out_columns(pipeline.source, pipeline.transform).items()}
+    columns = ", ".join(f"{expr.DUCKDB.name(name)} {kind}" for name, kind in kinds.items())
+    shape = ", ".join(f'"{name}": "{kind}"' for name, kind in kinds.items())
+    fields = ", ".join(f"_row.{expr.DUCKDB.name(name)}" for name in kinds)
+    connection.execute(f"CREATE TABLE result ({columns})")
+    for batch in log.read_arrow(topic, log.start_offsets(topic), end):
+        connection.register("batch", pa.Table.from_batches([batch]))
+        connection.execute(
+            f"INSERT INTO result SELECT {fields} "
+            f"FROM (SELECT from_json(decode(value), '{{{shape}}}') AS _row FROM batch)"
+        )
+
+
+def served_query(pipeline: Pipeline, horizon: int | None) -> str:
+    """Return the Druid SQL that gives the rows of `penstock.oracle.result_query`."""
+    columns = served_columns(pipeline)
+    if isinstance(pipeline.transform, Aggregate):
+        names = [f'"{name}"' for name in columns if name != "window_start"]
+        return (
+            f'SELECT TIMESTAMP_TO_MILLIS(__time) AS "window_start", {", ".join(names)} FROM "{pipeline.name}" '
+            f'WHERE "window_end" <= {horizon or 0}'
+        )
+    time = 'TIMESTAMP_TO_MILLIS(__time) AS "__time"'
+    if not pipeline.sink.measures:
+        return f'SELECT {time}, {", ".join(_quoted(columns, "__time"))} FROM "{pipeline.name}"'
+    keys = ["__time", *pipeline.sink.dimensions]
+    measures = [
+        f'{(expr.simple_aggregate(text) or ("",))[0]}("{name}") AS "{name}"'
+        for name, text in pipeline.sink.measures.items()
+    ]
+    selected = [time, *_quoted(pipeline.sink.dimensions), *measures, 'SUM("_rows") AS "_rows"']
+    grouped = ", ".join(f'"{key}"' for key in keys)
+    return f'SELECT {", ".join(selected)} FROM "{pipeline.name}" GROUP BY {grouped}'
+
+
+def _quoted(names: Iterable[str], *without: str) -> list[str]:
+    return [f'"{name}"' for name in names if name not in without]
+
+
+def _load_served(
+    connection: duckdb.DuckDBPyConnection,
+    druid: Sql,
+    pipeline: Pipeline,
+    horizon: int | None,
+    timeout: float,
+    show: Progress,
+) -> None:
+    """Load Druid's rows once its total has caught up with `.out`, or has stood still short of it for the timeout."""
+    closed = f'WHERE "window_end" <= {horizon or 0}' if isinstance(pipeline.transform, Aggregate) else ""
+    summed = "sum(_rows)" if isinstance(pipeline.transform, Aggregate) else "count(*)"
+    row = connection.execute(f"SELECT {summed} FROM result {closed}").fetchone()
+    wanted = int(row[0] or 0) if row else 0
+
+    def caught_up() -> Pending | bool:
+        if wanted == 0:
+            return True
+        total = druid(f'SELECT SUM("_rows") AS n FROM "{pipeline.name}" {closed}')
+        there = int(total[0]["n"] or 0) if total else 0
+        return True if there >= wanted else Pending(f"{there:,} of {wanted:,} rows")
+
+    try:
+        until(f"Druid's {pipeline.name}", caught_up, timeout=timeout, interval=0.5, progress=show, patient=True)
+    except UnavailableError as error:
+        show.update(f"{error.message}; comparing what is there")
+    columns = served_columns(pipeline)
+    listed = ", ".join(f"{expr.DUCKDB.name(name)} {kind}" for name, kind in columns.items())
+    connection.execute(f"CREATE TABLE served ({listed})")
+    rows = druid(served_query(pipeline, horizon)) if wanted else []
+    if rows:
+        table = pa.table({name: [row[name] for row in rows] for name in columns})
+        connection.register("batch", table)
+        casts = ", ".join(f"CAST({expr.DUCKDB.name(name)} AS {kind})" for name, kind in columns.items())
+        connection.execute(f"INSERT INTO served SELECT {casts} FROM batch")

@@ -1,0 +1,98 @@
+"""Read the declarations: every `*.py` of a folder is run, and its module-level pipelines are collected and checked."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from penstock.errors import DeclarationError
+from penstock.pipeline import Pipeline, Topic
+from penstock.validate import problems
+
+
+def load_pipelines(folder: Path) -> list[Pipeline]:
+    """Return the pipelines declared in `folder`, by name.  Files that start with `_` are shared parts, not jobs.
+
+    Raises DeclarationError with every mistake of every file: what can't be run, what breaks a rule, names used twice,
+    topics declared in two ways.
+    """
+    if not folder.is_dir():
+        raise DeclarationError(f"{folder}: no such folder", hint='name it in penstock.toml: jobs = "jobs"')
+    mistakes: list[str] = []
+    found: list[tuple[str, Pipeline]] = []
+    with _importing_from(folder):
+        for file in sorted(folder.glob("[!_]*.py")):
+            try:
+                pipelines = _run(file)
+            except Exception as error:
+                mistakes.append(_import_mistake(file, error))
+                continue
+            if not pipelines:
+                mistakes.append(f"{_short(file)}: it declares no pipeline; end it with pipeline = Pipeline(...)")
+            found += [(_short(file), pipeline) for pipeline in pipelines]
+    for place, pipeline in found:
+        mistakes += [f"{place}: {problem}" for problem in problems(pipeline)]
+    mistakes += _clashes(found)
+    if mistakes:
+        raise DeclarationError(mistakes)
+    return sorted((pipeline for _, pipeline in found), key=lambda pipeline: pipeline.name)
+
+
+def _short(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
+
+
+def _run(file: Path) -> list[Pipeline]:
+    spec = importlib.util.spec_from_file_location(f"penstock_jobs.{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return [value for value in vars(module).values() if isinstance(value, Pipeline)]
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Let job files import shared parts beside them, and forget those parts afterwards: another folder has its own."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(f"{folder}/"):
+                del sys.modules[name]
+
+
+def _import_mistake(file: Path, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        text = (error.text or "").strip()
+        where = Path(error.filename or file)
+        return f"{where.parent.name}/{where.name}:{error.lineno}: {error.msg}: {text}"
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(file.parent))
+    ]
+    line = f":{frames[-1].lineno}" if frames else ""
+    return f"{_short(file)}{line}: {type(error).__name__}: {error}"
+
+
+def _clashes(found: list[tuple[str, Pipeline]]) -> Iterator[str]:
+    names: dict[str, str] = {}
+    topics: dict[str, tuple[str, Topic]] = {}
+    for place, pipeline in found:
+        if pipeline.name in names:
+            yield f"{place}: {pipeline.name!r} is also declared in {names[pipeline.name]}; a pipeline's name is its own"
+        names.setdefault(pipeline.name, place)
+        source = pipeline.source
+        if not isinstance(source, Topic):
+            continue
+        other_place, other = topics.setdefault(source.name, (place, source))
+        if other != source:
+            yield (
+                f"{place}: topic {source.name!r} is declared differently in {other_place}; "
+                "declare it once, in a shared file such as jobs/_topics.py"
+            )

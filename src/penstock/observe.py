@@ -1,0 +1,64 @@
+"""Observe: what is there.  Never changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from penstock.flink.spec import job_name
+from penstock.pipeline import Pipeline
+from penstock.services.druid import Supervisor
+from penstock.services.flink import Job, RestorePoint
+from penstock.services.protocols import Services
+from penstock.services.registry import Record
+from penstock.settings import Environment, Settings
+from penstock.topics import registry_topic, topic_specs
+
+if TYPE_CHECKING:  # its module imports the Kafka client
+    from penstock.services.kafka import TopicState
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One look at an environment.
+
+    `topics` by name (absent ones are absent), `records` by pipeline, `jobs` by pipeline, newest first and ended ones
+    too, `supervisors` by datasource, `restore_points` by pipeline for those whose recorded job has ended or is gone.
+    """
+
+    topics: Mapping[str, TopicState] = field(default_factory=dict)
+    records: Mapping[str, Record] = field(default_factory=dict)
+    jobs: Mapping[str, tuple[Job, ...]] = field(default_factory=dict)
+    supervisors: Mapping[str, Supervisor] = field(default_factory=dict)
+    restore_points: Mapping[str, RestorePoint] = field(default_factory=dict)
+
+    def live(self, pipeline: str) -> list[Job]:
+        """Return the pipeline's jobs that run, or are about to, or are about to end."""
+        return [job for job in self.jobs.get(pipeline, ()) if job.live or job.leaving]
+
+
+def observe(pipelines: Sequence[Pipeline], services: Services, settings: Settings) -> Observed:
+    """Look at topics, registry, Flink jobs and supervisors.  Raises UnavailableError for the service that is down."""
+    env = settings.env
+    wanted = {spec.name for pipeline in pipelines for spec in topic_specs(pipeline, env)} | {registry_topic(env).name}
+    topics = services.kafka.topics(sorted(wanted))
+    records = services.registry.read()
+    names = {pipeline.name for pipeline in pipelines} | set(records)
+    by_name: dict[str, list[Job]] = {}
+    for job in services.flink.jobs():
+        by_name.setdefault(job.name, []).append(job)
+    jobs = {name: tuple(by_name[job_name(name)]) for name in sorted(names) if job_name(name) in by_name}
+    supervisors = {name: item for name, item in services.druid.supervisors().items() if name in names}
+    seen = Observed(topics, records, jobs, supervisors)
+    points = {
+        name: services.flink.restore_point(record.job_id, savepoint_dir(env, name))
+        for name, record in records.items()
+        if record.job_id and record.job_id not in {job.id for job in seen.live(name)}
+    }
+    return replace(seen, restore_points=points)
+
+
+def savepoint_dir(env: Environment, pipeline: str) -> str:
+    """Return the URI under which a pipeline's savepoints are kept."""
+    return f"{env.flink.state}/savepoints/{pipeline}"

@@ -1,0 +1,138 @@
+"""Run the ledger against the real services, and print what it says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from penstock.durations import format_duration, millis
+from penstock.errors import DeclarationError, UnavailableError
+from penstock.flink.spec import job_name
+from penstock.ledger import verify
+from penstock.pipeline import Aggregate, Pipeline
+from penstock.reconcile import Ledger
+from penstock.segments import moment, widen
+from penstock.settings import Settings
+from penstock.wait import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+#: Segments that are listed where all is equal.
+LISTED = 12
+
+
+def prove(
+    pipeline: Pipeline,
+    settings: Settings,
+    *,
+    start: str | None = None,
+    end: str | None = None,
+    timeout: float = 120,
+    progress: Progress | None = None,
+) -> Ledger:
+    """Verify a pipeline between two UTC dates in text, widened to whole segments; None is unbounded.
+
+    Raises DeclarationError for a date that can't be read, and whatever `penstock.ledger.verify` does.
+    """
+    from penstock.services.druid import Druid
+    from penstock.services.flink import Flink
+    from penstock.services.kafka import Kafka
+
+    first, last = widen(
+        None if start is None else moment("--from", start),
+        None if end is None else moment("--to", end),
+        pipeline.sink.segment,
+    )
+    if first is not None and last is not None and first >= last:
+        raise DeclarationError(f"--from {start} is not before --to {end}")
+    flink = Flink(settings.env.flink)
+
+    def watermark() -> int | None:
+        try:
+            running = [job for job in flink.jobs() if job.name == job_name(pipeline.name) and job.running]
+            return flink.watermark(running[0].id) if running else None
+        except UnavailableError:
+            return None  # the result topic tells the horizon too, a little less far
+
+    ledger = verify(
+        pipeline,
+        settings,
+        log=Kafka(settings.env.kafka),
+        druid=Druid(settings.env.druid).sql,
+        watermark=watermark,
+        start=first,
+        end=last,
+        timeout=timeout,
+        progress=progress,
+    )
+    ledger.notes.extend(_overlap(pipeline))
+    return ledger
+
+
+def _overlap(pipeline: Pipeline) -> list[str]:
+    """Say what the counts of a sliding window are, since each event is in several."""
+    transform = pipeline.transform
+    if not isinstance(transform, Aggregate) or transform.window.size == transform.window.slide:
+        return []
+    size = millis(transform.window.size)
+    times, length = size // millis(transform.window.slide), format_duration(timedelta(milliseconds=size))
+    return [f"each event is in {times} windows of {length}; a segment counts it in each that starts there"]
+
+
+def to_json(ledger: Ledger) -> dict[str, Any]:
+    """Return a ledger as JSON data, with its conclusions."""
+    segments = [
+        asdict(segment) | {"shortfall": segment.shortfall, "equal": segment.equal} for segment in ledger.segments
+    ]
+    return asdict(ledger) | {"on_time": ledger.on_time, "equal": ledger.equal, "segments": segments}
+
+
+def summary(ledger: Ledger) -> str:
+    """Return the verdict in one line."""
+    compared = (
+        f"{ledger.windows_compared:,} windows compared ({ledger.rows_compared:,} rows), {ledger.windows_open:,} open"
+        if ledger.windows_compared or ledger.windows_open
+        else f"{ledger.rows_compared:,} rows compared"
+    )
+    verdict = "equal" if ledger.equal else "NOT EQUAL"
+    early = f" + {ledger.too_early:,} too early" if ledger.too_early else ""
+    filtered = f" + {ledger.filtered:,} filtered out" if ledger.filtered else ""
+    return (
+        f"{ledger.pipeline}: {verdict}: {compared}; {ledger.read:,} read = {ledger.on_time:,} on time + "
+        f"{ledger.late:,} late{early} + {ledger.dead_lettered:,} dead-lettered{filtered}"
+    )
+
+
+def render(ledger: Ledger, *, all_segments: bool = False) -> Group:
+    """Return a ledger as a reader sees it: verdict, segments (those that differ, or the last few), differences."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("segment", "read", "filtered", "late", "open", "counted", "Druid", "shortfall"):
+        table.add_column(title, justify="left" if title == "segment" else "right")
+    wrong = [segment for segment in ledger.segments if not segment.equal]
+    listed = ledger.segments if all_segments else (wrong or ledger.segments)[-LISTED:]
+    for segment in listed:
+        counts = (
+            segment.read,
+            segment.filtered,
+            segment.late,
+            segment.open,
+            segment.counted,
+            segment.druid,
+            segment.shortfall,
+        )
+        table.add_row(segment.start, *(f"{count:,}" for count in counts), style=None if segment.equal else "red")
+    lines: list[Any] = [Text(summary(ledger), style="bold green" if ledger.equal else "bold red")]
+    lines += [Text(f"note: {note}", style="yellow") for note in ledger.notes]
+    if len(listed) < len(ledger.segments):
+        lines.append(Text(f"{len(listed)} of {len(ledger.segments)} segments (--all lists every one)", style="dim"))
+    lines.append(table)
+    lines += [Text(line, style="red") for line in ledger.differences]
+    if ledger.more_differences:
+        lines.append(Text(f"... and {ledger.more_differences:,} more", style="red"))
+    return Group(*lines)

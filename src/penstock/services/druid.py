@@ -1,0 +1,212 @@
+"""Druid 33: supervisors and tasks at the coordinator-overlord, datasources at the coordinator, SQL at the broker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from penstock.errors import PenstockError, UnavailableError
+from penstock.services.http import HINT, Http, is_loopback
+from penstock.settings import DruidSettings
+from penstock.wait import Pending, Progress, until
+
+_INDEXER = "/druid/indexer/v1"
+_COORDINATOR = "/druid/coordinator/v1"
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """A supervisor as Druid sees it.  `spec` is Druid's rendering, full of defaults; `context` comes back as sent."""
+
+    id: str
+    state: str
+    detailed_state: str = ""
+    healthy: bool = True
+    suspended: bool = False
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        return self.state == "RUNNING" and self.healthy
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        return self.spec.get("context") or {}
+
+
+#: What the broker says of a query that failed because a server it asked was away, busy or just killed.
+PASSING = ("No such server", "UNAVAILABLE", "TIMEOUT", "CAPACITY_EXCEEDED", "RUNTIME_FAILURE")
+
+
+class Druid:
+    """One Druid cluster.  Raises UnavailableError where it does not answer, PenstockError where it refuses."""
+
+    def __init__(self, settings: DruidSettings, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._http = Http("Druid's coordinator", settings.coordinator, error_text, transport=transport)
+        self._broker = settings.broker.rstrip("/")
+
+    def close(self) -> None:
+        self._http.close()
+
+    def supervisors(self) -> dict[str, Supervisor]:
+        """Return every supervisor by id, terminated ones left out."""
+        listed = self._http.request("GET", f"{_INDEXER}/supervisor", params={"full": "true"})
+        return {item["id"]: _supervisor(item) for item in listed}
+
+    def supervisor_status(self, name: str) -> Mapping[str, Any]:
+        """Return a supervisor's status payload: state, activeTasks, publishingTasks, recentErrors, aggregateLag..."""
+        answer = self._http.request("GET", f"{_INDEXER}/supervisor/{quote(name)}/status", missing={})
+        return answer.get("payload", {}) if answer else {}
+
+    def post_supervisor(self, spec: Mapping[str, Any]) -> None:
+        """Create the supervisor, or replace it by this spec: its tasks publish what they hold and start anew."""
+        self._http.request("POST", f"{_INDEXER}/supervisor", json=spec)
+
+    def suspend(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None:
+        """Suspend a supervisor and wait until its tasks have published what they hold; a suspended one is success."""
+        if not self._supervisor(name).suspended:
+            self._act(name, "suspend")
+        self._await_idle(name, timeout, progress)
+
+    def resume(self, name: str) -> None:
+        """Resume a supervisor; one that is not suspended is success."""
+        if self._supervisor(name).suspended:
+            self._act(name, "resume")
+
+    def reset(self, name: str) -> None:
+        """Forget the stored offsets: the next tasks read the topic from its start."""
+        self._act(name, "reset")
+
+    def terminate(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None:
+        """Take a supervisor away, its rows published first; Druid keeps its offsets.  An absent one is success."""
+        if name not in self.supervisors():
+            return
+        self.suspend(name, timeout=timeout, progress=progress)
+        self._act(name, "terminate", missing={})
+
+    def datasource_loaded(self, name: str) -> bool:
+        """True where the datasource has segments in use."""
+        return bool(self._http.request("GET", f"{_COORDINATOR}/metadata/datasources/{quote(name)}", missing=0))
+
+    def drop_datasource(self, name: str) -> None:
+        """Mark all segments unused: no query sees them; Druid keeps the files until a kill task deletes them."""
+        self._http.request("DELETE", f"{_COORDINATOR}/datasources/{quote(name)}", missing={})
+
+    def failures(self, name: str, *, limit: int = 3) -> list[str]:
+        """Return why the datasource's newest failed tasks failed, newest first, each in one line."""
+        params = {"state": "complete", "datasource": name, "max": 50}
+        listed = self._http.request("GET", f"{_INDEXER}/tasks", params=params) or []
+        failed = [item for item in listed if item.get("statusCode") == "FAILED"][:limit]
+        return [f"{item['id']}: {self._failure(item)}" for item in failed]
+
+    def task_report(self, task_id: str) -> Mapping[str, Any]:
+        """Return a task's report: rows read, unparseable ones, the error; empty where there is none (yet)."""
+        return self._http.request("GET", f"{_INDEXER}/task/{quote(task_id)}/reports", missing={}) or {}
+
+    def problem(self, name: str) -> str | None:
+        """Return what is wrong with a supervisor in one line: its newest error, else its newest failed task's."""
+        errors = self.supervisor_status(name).get("recentErrors") or []
+        if errors:
+            newest = max(errors, key=lambda item: str(item.get("timestamp", "")))
+            return _one_line(str(newest.get("message") or newest.get("exceptionClass") or newest))
+        return next(iter(self.failures(name, limit=1)), None)
+
+    def sql(
+        self, query: str, parameters: Mapping[str, Any] | None = None, *, timeout: float = 60
+    ) -> list[dict[str, Any]]:
+        """Return a query's rows through pydruid's DB-API, in UTC; `parameters` fill `%(name)s`.
+
+        Raises UnavailableError where the broker does not answer or the datasource has no rows yet, PenstockError with
+        Druid's reason where the query is wrong.
+        """
+        import requests
+        from pydruid.db import connect, exceptions
+
+        address = urlsplit(self._broker)
+        connection = connect(
+            host=str(address.hostname),
+            port=address.port or (443 if address.scheme == "https" else 80),
+            scheme=address.scheme,
+            path=f"{address.path}/druid/v2/sql/",
+            context={"sqlTimeZone": "Etc/UTC", "timeout": int(timeout * 1000)},
+            header=True,  # names the columns even where there are no rows
+            proxies={"no_proxy": "*"} if is_loopback(self._broker) else None,
+        )
+        try:
+            cursor = connection.cursor()
+            cursor.execute(query, parameters)
+            rows = cursor.fetchall()
+        except exceptions.Error as error:
+            self._sql_failed(str(error))
+        except (requests.RequestException, ValueError, KeyError) as error:
+            message = f"Druid's broker does not answer at {self._broker}: {_one_line(str(error))}"
+            raise UnavailableError(message, hint=HINT) from error
+        finally:
+            connection.close()
+        names = [item[0] for item in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _sql_failed(self, reason: str) -> NoReturn:
+        text = _one_line(reason)
+        if "Object '" in text and "not found" in text:
+            hint = "a datasource is there with its first rows; `penstock status` shows whether they are on their way"
+            raise UnavailableError(f"Druid has no such datasource (yet): {text}", hint=hint)
+        if any(word in text for word in PASSING):
+            raise UnavailableError(f"Druid's broker at {self._broker} could not answer: {text}", hint=HINT)
+        raise PenstockError(f"Druid refused the query: {text}")
+
+    def _supervisor(self, name: str) -> Supervisor:
+        if name not in (known := self.supervisors()):
+            raise PenstockError(f"Druid has no supervisor {name!r}")
+        return known[name]
+
+    def _act(self, name: str, verb: str, *, missing: Any = None) -> None:
+        self._http.request("POST", f"{_INDEXER}/supervisor/{quote(name)}/{verb}", missing=missing)
+
+    def _await_idle(self, name: str, timeout: float, progress: Progress | None) -> None:
+        def probe() -> bool | Pending:
+            status = self.supervisor_status(name)
+            held = {kind: len(status.get(kind) or []) for kind in ("activeTasks", "publishingTasks")}
+            return not any(held.values()) or Pending(", ".join(f"{count} {kind}" for kind, count in held.items()))
+
+        subject = f"Druid's tasks of {name} publishing"
+        hint = "see the indexer's log: `penstock logs`"
+        until(subject, probe, timeout=timeout, interval=0.5, progress=progress, hint=hint)
+
+    def _failure(self, task: Mapping[str, Any]) -> str:
+        reason = str(task.get("errorMsg") or "")
+        report = self.task_report(task["id"]).get("ingestionStatsAndErrors", {}).get("payload", {})
+        return _one_line(str(report.get("errorMsg") or reason or "no reason given"))
+
+
+def _supervisor(item: Mapping[str, Any]) -> Supervisor:
+    spec = item.get("spec") or {}
+    return Supervisor(
+        id=item["id"],
+        state=item.get("state", "UNKNOWN"),
+        detailed_state=item.get("detailedState") or "",
+        healthy=bool(item.get("healthy")),
+        suspended=bool(item.get("suspended") or spec.get("suspended")),
+        spec=spec,
+    )
+
+
+def error_text(text: str) -> str:
+    """Return the reason in one of Druid's error answers, in one line."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return _one_line(text)
+    if isinstance(answer, dict):
+        return _one_line(str(answer.get("errorMessage") or answer.get("error") or answer))
+    return _one_line(str(answer))
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 400 else line[:397] + "..."

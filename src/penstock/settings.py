@@ -1,0 +1,198 @@
+"""Settings: where things are.  `penstock.toml` at the project's root, secrets and overrides from the environment.
+
+The environment is read here and nowhere else, in `load_settings`, never at import.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from penstock.errors import DeclarationError
+
+FILE = "penstock.toml"
+
+#: Offsets from `port_base`, one for each listening socket of the native stack.
+PORT_OFFSETS = {
+    "zookeeper": 21,
+    "flink_tm_rpc": 22,
+    "flink_rpc": 23,
+    "flink_blob": 24,
+    "flink_tm_data": 25,
+    "druid_metadata": 27,
+    "flink_rest": 81,
+    "druid_broker": 82,
+    "druid_historical": 83,
+    "druid_coordinator": 90,
+    "druid_indexer": 91,
+    "kafka": 92,
+    "kafka_controller": 93,
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(_Section):
+    """`client` holds librdkafka/Java client properties that both understand (SASL, TLS), with `${NAME}` for secrets."""
+
+    bootstrap: str = "127.0.0.1:19092"
+    replication: int = Field(1, ge=1)
+    client: dict[str, str] = {}
+
+
+class FlinkSettings(_Section):
+    """`state` is a URI that JobManager and TaskManagers share; intervals are seconds."""
+
+    rest: str = "http://127.0.0.1:19081"
+    state: str = ""
+    parallelism: int = Field(2, ge=1)
+    checkpoint_interval: float = Field(1.0, gt=0)
+    transaction_timeout: float = Field(900.0, gt=0)
+
+
+class DruidSettings(_Section):
+    broker: str = "http://127.0.0.1:19082"
+    coordinator: str = "http://127.0.0.1:19090"
+    task_duration: str = "PT1H"
+    replicas: int = Field(1, ge=0)
+
+
+class StackSettings(_Section):
+    """The native stack: `state` is its directory (data, logs, sockets); ports are `port_base` + PORT_OFFSETS.
+
+    `java_home` is the JDK to run with: else JAVA_HOME of the environment, else the `java` on PATH.
+    """
+
+    state: Path = Path(".penstock/stack")
+    port_base: int = Field(19000, ge=1024, le=65000)
+    java_home: Path | None = None
+
+    def port(self, name: str) -> int:
+        return self.port_base + PORT_OFFSETS[name]
+
+
+class Environment(_Section):
+    """One place where pipelines run: addresses and sizes."""
+
+    name: str
+    kafka: KafkaSettings = KafkaSettings()
+    flink: FlinkSettings = FlinkSettings()
+    druid: DruidSettings = DruidSettings()
+
+
+class Settings(_Section):
+    root: Path
+    jobs: Path
+    env: Environment
+    stack: StackSettings
+
+    @property
+    def home(self) -> Path:
+        """The generated directory: jars, compiled plans, locks, state of the native stack."""
+        return self.root / ".penstock"
+
+    @property
+    def jars(self) -> Path:
+        return self.home / "jars"
+
+
+def find_root(start: Path) -> Path:
+    """Return the nearest directory at or above `start` that holds penstock.toml; raise DeclarationError if none."""
+    for folder in (start, *start.parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise DeclarationError(
+        f"no {FILE} in {start} or above it", hint="run penstock inside a project, or pass --project DIR"
+    )
+
+
+def load_settings(
+    root: Path | None = None, *, env: str | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Read penstock.toml and the environment variables PENSTOCK_ENV, PENSTOCK_STATE, PENSTOCK_PORT_BASE, JAVA_HOME.
+
+    The environment `native` takes its addresses from the stack's ports.  Raises DeclarationError with every mistake.
+    """
+    environ = os.environ if environ is None else environ
+    root = find_root(Path.cwd()) if root is None else root.resolve()
+    file = root / FILE
+    if not file.is_file():
+        raise DeclarationError(f"no {FILE} in {root}", hint="run penstock inside a project, or pass --project DIR")
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise DeclarationError(f"{file}: not valid TOML: {error}") from None
+    try:
+        stack = _stack(root, table.get("stack", {}), environ)
+        name = env or environ.get("PENSTOCK_ENV") or "native"
+        environments = {"native": {}, **table.get("env", {})}
+        if name not in environments:
+            raise DeclarationError(f"{file}: no environment {name!r}; there are: {', '.join(environments)}")
+        sections = _expand(environments[name], environ)
+        if name == "native":
+            sections = _merge(_native_addresses(stack), sections)
+        return Settings(
+            root=root,
+            jobs=root / table.get("jobs", "jobs"),
+            env=Environment(name=name, **sections),
+            stack=stack,
+        )
+    except ValidationError as error:
+        raise DeclarationError([_problem(file, item) for item in error.errors()]) from None
+
+
+def _problem(file: Path, item: Any) -> str:
+    return f"{file}: {'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}"
+
+
+def _stack(root: Path, table: dict[str, Any], environ: Mapping[str, str]) -> StackSettings:
+    values = dict(table)
+    if "PENSTOCK_STATE" in environ:
+        values["state"] = environ["PENSTOCK_STATE"]
+    if "PENSTOCK_PORT_BASE" in environ:
+        values["port_base"] = environ["PENSTOCK_PORT_BASE"]
+    if environ.get("JAVA_HOME"):
+        values.setdefault("java_home", environ["JAVA_HOME"])
+    stack = StackSettings(**values)
+    return stack.model_copy(update={"state": (root / stack.state).resolve()})
+
+
+def _native_addresses(stack: StackSettings) -> dict[str, Any]:
+    return {
+        "kafka": {"bootstrap": f"127.0.0.1:{stack.port('kafka')}"},
+        "flink": {"rest": f"http://127.0.0.1:{stack.port('flink_rest')}", "state": (stack.state / "flink").as_uri()},
+        "druid": {
+            "broker": f"http://127.0.0.1:{stack.port('druid_broker')}",
+            "coordinator": f"http://127.0.0.1:{stack.port('druid_coordinator')}",
+        },
+    }
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+    return merged
+
+
+def _expand(value: Any, environ: Mapping[str, str]) -> Any:
+    """Replace `${NAME}` by the environment's value; a missing one is a mistake, not an empty string."""
+    if isinstance(value, dict):
+        return {key: _expand(item, environ) for key, item in value.items()}
+    if isinstance(value, str) and "${" in value:
+        import re
+
+        def secret(match: re.Match[str]) -> str:
+            if match[1] not in environ:
+                raise DeclarationError(f"{FILE}: ${{{match[1]}}} is not set", hint=f"export {match[1]}=...")
+            return environ[match[1]]
+
+        return re.sub(r"\$\{(\w+)\}", secret, value)
+    return value
