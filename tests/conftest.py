@@ -1,0 +1,99 @@
+"""Fixtures: golden files, and one native stack for the whole run."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock.settings import PORT_OFFSETS, Settings, load_settings
+
+from .cli import Cli
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="write the golden files instead of comparing")
+
+
+class Golden:
+    """Compare text with a committed file, or write the file."""
+
+    def __init__(self, write: bool) -> None:
+        self.write = write
+
+    def check(self, file: Path, text: str) -> None:
+        text = text.rstrip() + "\n"
+        if self.write:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            return
+        name = file.relative_to(ROOT)
+        assert file.exists(), f"{name} is not there; `make golden` writes it"
+        assert file.read_text(encoding="utf-8") == text, f"{name} is stale; `make golden` writes it anew; read the diff"
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(request.config.getoption("--write-golden"))
+
+
+def free_port_base() -> int:
+    """Return a base from which every port of a stack is free, below the range that outgoing connections take."""
+    for base in range(20000, 32000, 200):
+        sockets = []
+        try:
+            for offset in PORT_OFFSETS.values():
+                sockets.append(socket.socket())
+                sockets[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sockets[-1].bind(("127.0.0.1", base + offset))
+        except OSError:
+            continue
+        else:
+            return base
+        finally:
+            for one in sockets:
+                one.close()
+    raise RuntimeError("no free block of ports")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A whole native stack on free ports with a state of its own; down at the end, also when a test fails."""
+    from penstock.stack import down, up
+    from penstock.wait import rich_progress
+
+    state = tmp_path_factory.mktemp("stack")
+    environ = {"PENSTOCK_STATE": str(state), "PENSTOCK_PORT_BASE": str(free_port_base())}
+    settings = load_settings(ROOT, environ=environ)
+    with rich_progress("stack") as progress:
+        try:
+            up(settings, progress)
+            yield settings
+        finally:
+            down(settings, progress)
+
+
+def project(folder: Path, jobs: Path) -> Path:
+    """Make a project of its own: settings, jobs, and the jars and generated files of this one."""
+    folder.mkdir(exist_ok=True)
+    (folder / "penstock.toml").write_text((ROOT / "penstock.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "jobs").symlink_to(jobs)
+    (folder / ".penstock").mkdir()
+    (folder / ".penstock" / "jars").symlink_to(ROOT / ".penstock" / "jars")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shop(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Generated clicks through three pipelines, on the shared stack."""
+    return Cli(stack, project(tmp_path_factory.mktemp("shop"), ROOT / "tests/e2e/jobs"), "web.clicked.v1")
+
+
+@pytest.fixture(scope="session")
+def flights(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """The shipped pipelines, on the shared stack."""
+    return Cli(stack, project(tmp_path_factory.mktemp("flights"), ROOT / "jobs"), "flights.departed.v1")

@@ -1,0 +1,164 @@
+"""The native stack itself: where it listens, what it takes, and that a killed part comes back."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from penstock import stack as native
+from penstock.settings import PORT_OFFSETS, Settings, load_settings
+from penstock.stack import PartStatus, java, processes
+from penstock.stack.kafka_storage import tool_command
+from penstock.wait import Pending, until
+
+from ..conftest import ROOT, free_port_base
+
+pytestmark = pytest.mark.e2e
+
+PARTS = 8
+
+
+@pytest.fixture(scope="module")
+def second(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A stack of its own beside the shared one, idle."""
+    environ = {
+        "PENSTOCK_STATE": str(tmp_path_factory.mktemp("second")),
+        "PENSTOCK_PORT_BASE": str(free_port_base()),
+        "JAVA_HOME": os.environ.get("JAVA_HOME", ""),
+    }
+    settings = load_settings(ROOT, environ=environ)
+    began = time.monotonic()
+    try:
+        native.up(settings)
+        print(f"\nready in {time.monotonic() - began:.1f} s beside another stack")
+        yield settings
+    finally:
+        native.down(settings)
+        assert processes.own(settings.stack.state) == []
+
+
+def statuses(settings: Settings) -> dict[str, PartStatus]:
+    return {part.name: part for part in native.status(settings)}
+
+
+def test_two_stacks_stand_side_by_side(stack: Settings, second: Settings) -> None:
+    mine, other = statuses(stack), statuses(second)
+    assert len(mine) == len(other) == PARTS
+    assert all(part.healthy for part in (*mine.values(), *other.values()))
+    assert not {part.pid for part in mine.values()} & {part.pid for part in other.values()}
+
+
+def test_idle_it_takes_at_most_three_gigabytes(second: Settings) -> None:
+    rss = {name: part.rss for name, part in statuses(second).items()}
+    print("\n" + "".join(f"{name:<20}{size / 1e6:6,.0f} MB\n" for name, size in rss.items()), end="")
+    assert 0 < sum(rss.values()) < 3e9
+
+
+def test_nothing_listens_beyond_this_machine(second: Settings) -> None:
+    listening = {
+        (connection.laddr.ip, connection.laddr.port)
+        for process in processes.own(second.stack.state)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {port for _, port in listening} >= {second.stack.port(name) for name in PORT_OFFSETS}
+    assert {ip for ip, _ in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
+def test_a_second_up_changes_nothing(stack: Settings) -> None:
+    before = {name: part.pid for name, part in statuses(stack).items()}
+    began = time.monotonic()
+    assert {part.name: part.pid for part in native.up(stack)} == before
+    assert time.monotonic() - began < 10
+
+
+def test_doctor_is_content_with_a_running_stack(stack: Settings) -> None:
+    failed = [str(check) for check in native.doctor(stack) if check.state == "failed"]
+    assert failed == []
+    assert {"transaction timeout", "transactions"} <= {check.name for check in native.doctor(stack)}
+
+
+def test_the_transaction_version_is_pinned(stack: Settings) -> None:
+    command = java.find(stack.stack)
+    assert command is not None
+    words = ["org.apache.kafka.tools.FeatureCommand", "--bootstrap-server", stack.env.kafka.bootstrap, "describe"]
+    told = subprocess.run([*tool_command(stack, command), *words], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"Feature: transaction\.version\s.*FinalizedVersionLevel: 1\s", told), told
+
+
+def test_an_open_transaction_is_found_and_ended(stack: Settings) -> None:
+    """As a killed job leaves it: readers of committed records stand still until it is aborted."""
+    command = java.find(stack.stack)
+    assert command is not None
+    servers, topic, held = stack.env.kafka.bootstrap, "stack.transactions.v1", "penstock-stack-test-0"
+    admin = AdminClient({"bootstrap.servers": servers})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
+    abandoned = Producer({"bootstrap.servers": servers, "transactional.id": held, "transaction.timeout.ms": 600_000})
+    abandoned.init_transactions(30)
+    abandoned.begin_transaction()
+    abandoned.produce(topic, b"never committed")
+    abandoned.flush(30)
+    plain = Producer({"bootstrap.servers": servers})
+    plain.produce(topic, b"behind it")
+    plain.flush(30)
+    reader = Consumer({"bootstrap.servers": servers, "group.id": topic, "auto.offset.reset": "earliest"})
+    reader.subscribe([topic])
+    try:
+        assert reader.poll(5) is None
+        assert [item.transactional_id for item in native.open_transactions(stack, command)].count(held) == 1
+        old = native.open_transactions(stack, command, older_than=3600)
+        assert held not in {item.transactional_id for item in old}
+
+        assert native.abort_transactions(stack.env.kafka, [held]) == [held]
+        record = reader.poll(30)
+        assert record is not None
+        assert record.value() == b"behind it"
+        assert held not in {item.transactional_id for item in native.open_transactions(stack, command)}
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "flink-taskmanager",
+        "flink-jobmanager",
+        "kafka",
+        "druid-indexer",
+        "druid-broker",
+        "druid-coordinator",
+        "zookeeper",
+    ],
+)
+def test_a_killed_part_comes_back(stack: Settings, part: str) -> None:
+    before = statuses(stack)[part]
+    assert before.pid
+    os.kill(before.pid, signal.SIGKILL)
+    began = time.monotonic()
+
+    def back() -> bool | Pending:
+        found = statuses(stack)
+        waits = [item.name for item in found.values() if not item.healthy]
+        if found[part].pid in (None, before.pid) or waits:
+            return Pending(f"{part} is {found[part].state}; not healthy: {', '.join(waits) or 'none'}")
+        return True
+
+    until(part, back, timeout=180)
+    print(f"\n{part}: the stack is healthy again after {time.monotonic() - began:.1f} s")
+    assert statuses(stack)[part].restarts == before.restarts + 1
+
+
+def test_the_log_of_a_part_is_where_status_says(stack: Settings) -> None:
+    lines = list(native.logs(stack, "kafka", lines=10_000))
+    assert any("Kafka Server started" in line or "KafkaRaftServer" in line for line in lines)
+    assert Path(stack.stack.state / "logs" / "kafka.log").is_file()

@@ -1,0 +1,126 @@
+-- version ccf5d8fefbb6
+
+SET 'pipeline.name' = 'penstock.airport_delays';
+SET '$internal.pipeline.job-id' = '08dc6f30ef81e3f87038a1bc37b0cb1f';
+SET 'parallelism.default' = '2';
+SET 'pipeline.max-parallelism' = '128';
+SET 'pipeline.object-reuse' = 'true';
+SET 'table.local-time-zone' = 'UTC';
+SET 'table.exec.source.idle-timeout' = '300000 ms';
+SET 'execution.checkpointing.interval' = '1000 ms';
+SET 'execution.checkpointing.mode' = 'EXACTLY_ONCE';
+SET 'execution.checkpointing.externalized-checkpoint-retention' = 'RETAIN_ON_CANCELLATION';
+SET 'table.plan.compile.catalog-objects' = 'SCHEMA';
+
+CREATE TEMPORARY TABLE `source` (
+  `flight_id` STRING,
+  `origin` STRING,
+  `dest` STRING,
+  `carrier` STRING,
+  `tailnum` STRING,
+  `scheduled_at` BIGINT,
+  `departed_at` BIGINT,
+  `delay_min` BIGINT,
+  `distance_mi` BIGINT,
+  `_error` STRING METADATA FROM 'value.error' VIRTUAL,
+  `_bytes` BYTES METADATA FROM 'value.bytes' VIRTUAL,
+  `_topic` STRING METADATA FROM 'topic' VIRTUAL,
+  `_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+  `_et` AS TO_TIMESTAMP_LTZ(`departed_at`, 3),
+  WATERMARK FOR `_et` AS CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE TO_TIMESTAMP_LTZ(`departed_at` - 1800000, 3) END
+) WITH (
+  'connector' = 'gated-kafka',
+  'topic' = 'flights.departed.v1',
+  'format' = 'json-or-error',
+  'json-or-error.required' = 'flight_id;origin;dest;carrier;scheduled_at;departed_at;distance_mi',
+  'json-or-error.timestamps' = 'scheduled_at;departed_at',
+  'properties.bootstrap.servers' = '127.0.0.1:19092',
+  'properties.group.id' = 'penstock-golden-airport_delays',
+  'properties.auto.offset.reset' = 'earliest',
+  'properties.isolation.level' = 'read_committed',
+  'scan.startup.mode' = 'earliest-offset',
+  'scan.topic-partition-discovery.interval' = '30 s'
+);
+
+CREATE TEMPORARY TABLE `out` (
+  `window_start` BIGINT,
+  `window_end` BIGINT,
+  `origin` STRING,
+  `flights` BIGINT,
+  `delay_min_sum` BIGINT,
+  `delay_min_max` BIGINT,
+  `_rows` BIGINT
+) WITH (
+  'properties.bootstrap.servers' = '127.0.0.1:19092',
+  'connector' = 'kafka',
+  'topic' = 'penstock.airport_delays.out',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = 'penstock-golden-airport_delays-out-08dc6f30-',
+  'sink.transaction-naming-strategy' = 'pooling',
+  'properties.transaction.timeout.ms' = '900000',
+  'properties.compression.type' = 'lz4',
+  'properties.max.request.size' = '67108864',
+  'key.format' = 'json',
+  'key.fields' = 'origin',
+  'value.format' = 'json'
+);
+
+CREATE TEMPORARY TABLE `late` (
+  `value` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA
+) WITH (
+  'properties.bootstrap.servers' = '127.0.0.1:19092',
+  'connector' = 'kafka',
+  'topic' = 'penstock.airport_delays.late',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = 'penstock-golden-airport_delays-late-08dc6f30-',
+  'sink.transaction-naming-strategy' = 'pooling',
+  'properties.transaction.timeout.ms' = '900000',
+  'properties.compression.type' = 'lz4',
+  'properties.max.request.size' = '67108864',
+  'value.format' = 'raw'
+);
+
+CREATE TEMPORARY TABLE `dlq` (
+  `value` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA
+) WITH (
+  'properties.bootstrap.servers' = '127.0.0.1:19092',
+  'connector' = 'kafka',
+  'topic' = 'penstock.airport_delays.dlq',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = 'penstock-golden-airport_delays-dlq-08dc6f30-',
+  'sink.transaction-naming-strategy' = 'pooling',
+  'properties.transaction.timeout.ms' = '900000',
+  'properties.compression.type' = 'lz4',
+  'properties.max.request.size' = '67108864',
+  'value.format' = 'raw'
+);
+
+STATEMENT SET
+BEGIN
+INSERT INTO `out`
+WITH on_time AS (
+  SELECT * FROM `source` WHERE `_error` IS NULL AND NOT (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` OR COALESCE(CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 300000) + 300000, 300000) + 300000) - 1, 3), FALSE))
+)
+SELECT
+  EXTRACT(EPOCH FROM `window_start`) * 1000 AS `window_start`,
+  EXTRACT(EPOCH FROM `window_end`) * 1000 AS `window_end`,
+  `origin`,
+  CAST(COUNT(*) AS BIGINT) AS `flights`,
+  CAST(SUM(`delay_min`) AS BIGINT) AS `delay_min_sum`,
+  CAST(MAX(`delay_min`) AS BIGINT) AS `delay_min_max`,
+  COUNT(*) AS `_rows`
+FROM TABLE(HOP(TABLE on_time, DESCRIPTOR(`_et`), INTERVAL '5' MINUTE, INTERVAL '1' HOUR))
+GROUP BY `window_start`, `window_end`, `origin`;
+INSERT INTO `late`
+SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN 'too early' ELSE 'late' END AS BYTES), 'event_time', CAST(CAST(`departed_at` AS STRING) AS BYTES)]
+FROM `source`
+WHERE `_error` IS NULL AND (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` OR COALESCE(CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 300000) + 300000, 300000) + 300000) - 1, 3), FALSE));
+INSERT INTO `dlq`
+SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(`_error` AS BYTES)]
+FROM `source`
+WHERE `_error` IS NOT NULL;
+END

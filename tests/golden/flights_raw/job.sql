@@ -1,0 +1,116 @@
+-- version 8bf49af2701b
+
+SET 'pipeline.name' = 'penstock.flights_raw';
+SET '$internal.pipeline.job-id' = '34700d63e19b0935b12e7473547a8a53';
+SET 'parallelism.default' = '2';
+SET 'pipeline.max-parallelism' = '128';
+SET 'pipeline.object-reuse' = 'true';
+SET 'table.local-time-zone' = 'UTC';
+SET 'table.exec.source.idle-timeout' = '300000 ms';
+SET 'execution.checkpointing.interval' = '1000 ms';
+SET 'execution.checkpointing.mode' = 'EXACTLY_ONCE';
+SET 'execution.checkpointing.externalized-checkpoint-retention' = 'RETAIN_ON_CANCELLATION';
+SET 'table.plan.compile.catalog-objects' = 'SCHEMA';
+
+CREATE TEMPORARY TABLE `source` (
+  `flight_id` STRING,
+  `origin` STRING,
+  `dest` STRING,
+  `carrier` STRING,
+  `tailnum` STRING,
+  `scheduled_at` BIGINT,
+  `departed_at` BIGINT,
+  `delay_min` BIGINT,
+  `distance_mi` BIGINT,
+  `_error` STRING METADATA FROM 'value.error' VIRTUAL,
+  `_bytes` BYTES METADATA FROM 'value.bytes' VIRTUAL,
+  `_topic` STRING METADATA FROM 'topic' VIRTUAL,
+  `_partition` INT METADATA FROM 'partition' VIRTUAL,
+  `_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
+  `_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+  `_et` AS TO_TIMESTAMP_LTZ(`departed_at`, 3),
+  WATERMARK FOR `_et` AS CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE TO_TIMESTAMP_LTZ(`departed_at` - 1800000, 3) END
+) WITH (
+  'connector' = 'gated-kafka',
+  'topic' = 'flights.departed.v1',
+  'format' = 'json-or-error',
+  'json-or-error.required' = 'flight_id;origin;dest;carrier;scheduled_at;departed_at;distance_mi',
+  'json-or-error.timestamps' = 'scheduled_at;departed_at',
+  'properties.bootstrap.servers' = '127.0.0.1:19092',
+  'properties.group.id' = 'penstock-golden-flights_raw',
+  'properties.auto.offset.reset' = 'earliest',
+  'properties.isolation.level' = 'read_committed',
+  'scan.startup.mode' = 'earliest-offset',
+  'scan.topic-partition-discovery.interval' = '30 s'
+);
+
+CREATE TEMPORARY TABLE `out` (
+  `origin` STRING,
+  `carrier` STRING,
+  `departed_at` BIGINT,
+  `delay_min` BIGINT,
+  `distance_mi` BIGINT,
+  `_partition` BIGINT,
+  `_offset` BIGINT
+) WITH (
+  'properties.bootstrap.servers' = '127.0.0.1:19092',
+  'connector' = 'kafka',
+  'topic' = 'penstock.flights_raw.out',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = 'penstock-golden-flights_raw-out-34700d63-',
+  'sink.transaction-naming-strategy' = 'pooling',
+  'properties.transaction.timeout.ms' = '900000',
+  'properties.compression.type' = 'lz4',
+  'properties.max.request.size' = '67108864',
+  'key.format' = 'json',
+  'key.fields' = 'carrier',
+  'value.format' = 'json'
+);
+
+CREATE TEMPORARY TABLE `late` (
+  `value` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA
+) WITH (
+  'properties.bootstrap.servers' = '127.0.0.1:19092',
+  'connector' = 'kafka',
+  'topic' = 'penstock.flights_raw.late',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = 'penstock-golden-flights_raw-late-34700d63-',
+  'sink.transaction-naming-strategy' = 'pooling',
+  'properties.transaction.timeout.ms' = '900000',
+  'properties.compression.type' = 'lz4',
+  'properties.max.request.size' = '67108864',
+  'value.format' = 'raw'
+);
+
+CREATE TEMPORARY TABLE `dlq` (
+  `value` BYTES,
+  `headers` MAP<STRING, BYTES> METADATA
+) WITH (
+  'properties.bootstrap.servers' = '127.0.0.1:19092',
+  'connector' = 'kafka',
+  'topic' = 'penstock.flights_raw.dlq',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = 'penstock-golden-flights_raw-dlq-34700d63-',
+  'sink.transaction-naming-strategy' = 'pooling',
+  'properties.transaction.timeout.ms' = '900000',
+  'properties.compression.type' = 'lz4',
+  'properties.max.request.size' = '67108864',
+  'value.format' = 'raw'
+);
+
+STATEMENT SET
+BEGIN
+INSERT INTO `out`
+SELECT `origin`, `carrier`, `departed_at`, `delay_min`, `distance_mi`, CAST(`_partition` AS BIGINT), `_offset`
+FROM `source`
+WHERE `_error` IS NULL AND NOT (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp`);
+INSERT INTO `late`
+SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN 'too early' ELSE 'late' END AS BYTES), 'event_time', CAST(CAST(`departed_at` AS STRING) AS BYTES)]
+FROM `source`
+WHERE `_error` IS NULL AND (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp`);
+INSERT INTO `dlq`
+SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(`_error` AS BYTES)]
+FROM `source`
+WHERE `_error` IS NOT NULL;
+END

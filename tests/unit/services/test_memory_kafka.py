@@ -1,0 +1,90 @@
+"""The twin has the same face as the real thing, and its transactions and offsets behave as Kafka's do."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from penstock.errors import DeclarationError, PenstockError, RefusedError, UnavailableError
+from penstock.services.kafka import Kafka
+from penstock.services.memory_kafka import MemoryKafka
+from penstock.topics import TopicSpec
+
+
+@pytest.fixture
+def kafka() -> MemoryKafka:
+    twin = MemoryKafka()
+    twin.create_topic(TopicSpec("a.b.v1", 2, 1, {"retention.ms": "1000"}))
+    return twin
+
+
+def test_every_method_is_there_with_the_same_signature() -> None:
+    methods = {name: member for name, member in inspect.getmembers(Kafka, inspect.isfunction) if name[0] != "_"}
+    assert {"topics", "read", "read_arrow", "group_offsets"} <= set(methods)
+    for name, method in methods.items():
+        assert inspect.signature(getattr(MemoryKafka, name)) == inspect.signature(method), name
+
+
+def test_topics_change_as_asked(kafka: MemoryKafka) -> None:
+    kafka.alter_config("a.b.v1", {"max.message.bytes": "5"})
+    kafka.add_partitions("a.b.v1", 3)
+    state = kafka.topics(["absent", "a.b.v1"])["a.b.v1"]
+    assert (state.partitions, dict(state.config)) == (3, {"max.message.bytes": "5", "retention.ms": "1000"})
+    with pytest.raises(RefusedError):
+        kafka.create_topic(TopicSpec("a.b.v1", 1, 1))
+    with pytest.raises(PenstockError):
+        kafka.add_partitions("a.b.v1", 2)
+    kafka.delete_topic("a.b.v1")
+    assert kafka.topics(["a.b.v1"]) == {}
+    with pytest.raises(DeclarationError):
+        kafka.end_offsets("a.b.v1", committed=True)
+    assert [call for call, _ in kafka.calls] == ["create_topic", "alter_config", "add_partitions", "delete_topic"]
+
+
+def test_readers_of_committed_records_stop_at_an_open_transaction(kafka: MemoryKafka) -> None:
+    kafka.append("a.b.v1", b"x", timestamp=10)
+    kafka.append("a.b.v1", b"y", timestamp=20, transaction=True)
+    assert kafka.end_offsets("a.b.v1", committed=True) == {0: 1, 1: 0}
+    assert kafka.end_offsets("a.b.v1", committed=False) == {0: 2, 1: 0}
+    with pytest.raises(UnavailableError):
+        list(kafka.read("a.b.v1", {}, {0: 2}))
+    kafka.end_transaction("a.b.v1", commit=True)
+    end = kafka.end_offsets("a.b.v1", committed=True)
+    assert end == {0: 3, 1: 0}
+    assert [record.value for batch in kafka.read("a.b.v1", {}, end) for record in batch] == [b"x", b"y"]
+    assert kafka.offsets_for_time("a.b.v1", 15) == {0: 1, 1: 0}
+    assert kafka.offsets_for_time("a.b.v1", 25) == {0: 3, 1: 0}
+
+
+def test_aborted_records_are_read_only_if_asked_for(kafka: MemoryKafka) -> None:
+    kafka.append("a.b.v1", b"x", transaction=True)
+    kafka.end_transaction("a.b.v1", commit=False)
+    assert list(kafka.read("a.b.v1", {}, {0: 2})) == []
+    assert [record.value for record in next(kafka.read("a.b.v1", {}, {0: 2}, committed=False))] == [b"x"]
+
+
+def test_columns(kafka: MemoryKafka) -> None:
+    kafka.append("a.b.v1", b"x", key=b"k", headers=[("reason", b"late")])
+    (batch,) = kafka.read_arrow("a.b.v1", {}, {0: 1}, with_headers=True)
+    assert batch.to_pylist() == [
+        {"partition": 0, "offset": 0, "timestamp": 0, "key": b"k", "value": b"x", "headers": [("reason", b"late")]}
+    ]
+
+
+def test_what_retention_removed_is_an_error(kafka: MemoryKafka) -> None:
+    kafka.append("a.b.v1", b"x")
+    kafka.append("a.b.v1", b"y")
+    kafka.expire("a.b.v1", 0, 1)
+    assert kafka.start_offsets("a.b.v1") == {0: 1, 1: 0}
+    with pytest.raises(PenstockError, match="not in the log"):
+        list(kafka.read("a.b.v1", {0: 0}, {0: 2}))
+
+
+def test_groups_and_a_broker_that_is_down(kafka: MemoryKafka) -> None:
+    kafka.commit_group("g", "a.b.v1", {0: 4})
+    assert kafka.group_offsets("g", "a.b.v1") == {0: 4}
+    assert kafka.group_offsets("other", "a.b.v1") == {}
+    kafka.down = True
+    with pytest.raises(UnavailableError):
+        kafka.topics([])
