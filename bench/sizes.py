@@ -1,0 +1,26 @@
+"""How much is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Events a second of the measurements of latency.
+RATE = 1_000
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`events` are read by each bounded job, `rounds` is how often each job of a pair runs.
+
+    `history` rows are in Druid before latency is measured, for `seconds`; `queries` is for each kind of query.
+    """
+
+    events: int
+    rounds: int
+    history: int
+    seconds: float
+    queries: int
+
+
+FULL = Sizes(events=3_000_000, rounds=3, history=200_000, seconds=45, queries=300)
+QUICK = Sizes(events=500_000, rounds=1, history=20_000, seconds=15, queries=100)

@@ -1,0 +1,75 @@
+"""The stack that is measured on: its own ports and state, down and gone at the end whatever happens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from penstock.errors import UnavailableError
+from penstock.services.protocols import Services, connect
+from penstock.settings import PORT_OFFSETS, Settings, load_settings
+from penstock.stack import down, processes, status, up
+from penstock.wait import Progress
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running stack.  `settings` is of a project of its own: compiled plans, locks and logs are not the user's."""
+
+    settings: Settings
+    services: Services
+    progress: Progress
+
+    def cpu_seconds(self, part: str) -> float:
+        """Return the processor time that a part of the stack has used so far."""
+        pid = next((item.pid for item in status(self.settings) if item.name == part), None)
+        if pid is None:
+            raise UnavailableError(f"{part} does not run")
+        times = psutil.Process(pid).cpu_times()
+        return float(times.user + times.system)
+
+
+def load() -> float:
+    """Return the machine's load average of the last minute, by which a figure of a busy machine is known."""
+    return os.getloadavg()[0]
+
+
+@contextmanager
+def stage(progress: Progress) -> Iterator[Stage]:
+    """Start a whole stack, and take it down at the end with all its data."""
+    folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
+    environ = {**os.environ, "PENSTOCK_STATE": str(folder / "stack"), "PENSTOCK_PORT_BASE": str(free_port_base())}
+    stack = load_settings(ROOT, env="native", environ=environ)
+    project = _project(folder / "project", stack)
+    try:
+        try:
+            up(stack, progress)
+            yield Stage(project, connect(project), progress)
+        finally:
+            down(stack, progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _project(folder: Path, stack: Settings) -> Settings:
+    """Return the settings of a project in `folder` that uses this one's jars."""
+    (folder / ".penstock").mkdir(parents=True)
+    (folder / ".penstock" / "jars").symlink_to(stack.jars)
+    return stack.model_copy(update={"root": folder, "jobs": folder / "jobs"})
+
+
+def free_port_base() -> int:
+    """Return a base from which every port of a stack is free."""
+    for base in range(20000, 30000, 100):
+        if all(processes.is_free(base + offset) for offset in PORT_OFFSETS.values()):
+            return base
+    raise UnavailableError("no free block of ports from 20000 to 30000")
