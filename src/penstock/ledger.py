@@ -1,8 +1,9 @@
 """6. The ledger: read = counted + late + dead-lettered, proved per segment from the log down to Druid.
 
-cut        the log's last stable offsets, now
+catch up   wait until the job has worked off what the log holds
+horizon    windows that ended at or before it have fired by now; only they are compared
+cut        the log's last stable offsets, after the horizon: fired windows hold only records before it
 settle     wait until the job has committed a checkpoint past the cut, and its transactions are finished
-horizon    windows that ended at or before it have fired; only they are compared
 fetch      log, late, dead-letter and result topics, and Druid's rows, into DuckDB
 reconcile  recompute and compare (`penstock.reconcile`)
 """
@@ -61,8 +62,9 @@ def verify(
     Raises WaitTimeoutError, UnavailableError.
     """
     show = progress or Silent()
-    source = pipeline.source.name
-    fired = watermark()  # before the cut: what has fired by now holds only records before it
+    source, out = pipeline.source.name, out_topic(pipeline.name)
+    _settle(pipeline, settings, log, log.end_offsets(source, committed=True), timeout, show)
+    fired, fired_end = watermark(), log.end_offsets(out, committed=True)
     cut = log.end_offsets(source, committed=True)
     _settle(pipeline, settings, log, cut, timeout, show)
     ends = {topic: log.end_offsets(topic, committed=True) for topic in _derived(pipeline)}
@@ -77,10 +79,14 @@ def verify(
         show.update(f"reading {sum(cut.values()) - sum(first.values()):,} records of {source}")
         _load_log(connection, log.read_arrow(source, first, cut))
         _load_rejected(connection, log, pipeline, ends, first, cut)
-        _load_result(connection, log, pipeline, ends[out_topic(pipeline.name)])
+        _create_result(connection, pipeline)
+        _load_result(connection, log, pipeline, log.start_offsets(out), fired_end)
         horizon = _horizon(connection, pipeline, fired)
+        _load_result(connection, log, pipeline, fired_end, ends[out])
         show.update("reading Druid")
-        _load_served(connection, druid, pipeline, horizon, timeout, show)
+        _load_served(connection, log, druid, pipeline, ends[out], horizon, timeout, show)
+        # What Druid may have beside what was asked for: rows that were committed while it was read.
+        _load_result(connection, log, pipeline, ends[out], log.end_offsets(out, committed=True))
         show.update("comparing with the oracle")
         ledger = reconcile(connection, pipeline, cut=cut, horizon=horizon, start=start, end=end)
     ledger.notes.extend(notes)
@@ -172,14 +178,19 @@ def _load_rejected(
             )
 
 
-def _load_result(connection: duckdb.DuckDBPyConnection, log: Log, pipeline: Pipeline, end: Offsets) -> None:
-    topic = out_topic(pipeline.name)
-    kinds = {name: DUCKDB_TYPES[kind] for name, kind in out_columns(pipeline.source, pipeline.transform).items()}
-    columns = ", ".join(f"{expr.DUCKDB.name(name)} {kind}" for name, kind in kinds.items())
-    shape = ", ".join(f'"{name}": "{kind}"' for name, kind in kinds.items())
-    fields = ", ".join(f"_row.{expr.DUCKDB.name(name)}" for name in kinds)
+def _create_result(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> None:
+    kinds = out_columns(pipeline.source, pipeline.transform)
+    columns = ", ".join(f"{expr.DUCKDB.name(name)} {DUCKDB_TYPES[kind]}" for name, kind in kinds.items())
     connection.execute(f"CREATE TABLE result ({columns})")
-    for batch in log.read_arrow(topic, log.start_offsets(topic), end):
+
+
+def _load_result(
+    connection: duckdb.DuckDBPyConnection, log: Log, pipeline: Pipeline, start: Offsets, end: Offsets
+) -> None:
+    kinds = out_columns(pipeline.source, pipeline.transform)
+    shape = ", ".join(f'"{name}": "{DUCKDB_TYPES[kind]}"' for name, kind in kinds.items())
+    fields = ", ".join(f"_row.{expr.DUCKDB.name(name)}" for name in kinds)
+    for batch in log.read_arrow(out_topic(pipeline.name), start, end):
         connection.register("batch", pa.Table.from_batches([batch]))
         connection.execute(
             f"INSERT INTO result SELECT {fields} "
@@ -215,13 +226,18 @@ def _quoted(names: Iterable[str], *without: str) -> list[str]:
 
 def _load_served(
     connection: duckdb.DuckDBPyConnection,
+    log: Log,
     druid: Sql,
     pipeline: Pipeline,
+    end: Offsets,
     horizon: int | None,
     timeout: float,
     show: Progress,
 ) -> None:
-    """Load Druid's rows once its total has caught up with `.out`, or has stood still short of it for the timeout."""
+    """Load Druid's rows once its total is that of `.out`, or has stood still beside it for the timeout.
+
+    A total too great may pass, too: while a task comes back, or as rows that a pass-through pipeline goes on to commit.
+    """
     closed = f'WHERE "window_end" <= {horizon or 0}' if isinstance(pipeline.transform, Aggregate) else ""
     summed = "sum(_rows)" if isinstance(pipeline.transform, Aggregate) else "count(*)"
     row = connection.execute(f"SELECT {summed} FROM result {closed}").fetchone()
@@ -232,7 +248,8 @@ def _load_served(
             return True
         total = druid(f'SELECT SUM("_rows") AS n FROM "{pipeline.name}" {closed}')
         there = int(total[0]["n"] or 0) if total else 0
-        return True if there >= wanted else Pending(f"{there:,} of {wanted:,} rows")
+        grown = there > wanted and log.end_offsets(out_topic(pipeline.name), committed=True) != end
+        return True if there == wanted or grown else Pending(f"{there:,} of {wanted:,} rows")
 
     try:
         until(f"Druid's {pipeline.name}", caught_up, timeout=timeout, interval=0.5, progress=show, patient=True)

@@ -48,6 +48,10 @@ class Segment:
     def equal(self) -> bool:
         return self.shortfall == 0 and self.druid == self.counted
 
+    def __str__(self) -> str:
+        counts = f"{self.counted:,} counted, {self.filtered:,} filtered, {self.late:,} late, {self.open:,} open"
+        return f"segment {self.start}: {self.read:,} read, {counts}; Druid has {self.druid:,}"
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -88,10 +92,13 @@ def reconcile(
     end: int | None = None,
 ) -> Ledger:
     """Close the ledger of the tables above, for segments of `[start, end)` (epoch ms; None is unbounded)."""
-    _prepare(connection, pipeline, horizon, start, end)
+    _prepare(connection, pipeline, cut, horizon, start, end)
+    segments = _segments(connection)
     differences = [
+        *(str(segment) for segment in segments if not segment.equal),
         *_duplicates(connection, "rejected", 'partition, "offset"', "sent to the late or dead-letter topic"),
         *_duplicates(connection, "result_in_range", _identity(pipeline), "in the result topic"),
+        *_duplicates(connection, "served_rows", ", ".join(map(expr.DUCKDB.name, _keys(pipeline))), "in Druid"),
         *_differences(connection, pipeline, "result_rows", "the result topic"),
         *_differences(connection, pipeline, "served_rows", "Druid"),
     ]
@@ -102,6 +109,7 @@ def reconcile(
         ).fetchall()
     )
     windowed = isinstance(pipeline.transform, Aggregate)
+    moving = 0 if windowed else _count(connection, "SELECT count(*) FROM moving")
     return Ledger(
         pipeline=pipeline.name,
         cut=cut,
@@ -118,9 +126,10 @@ def reconcile(
             if windowed
             else 0
         ),
-        segments=_segments(connection),
+        segments=segments,
         differences=differences[:NAMED],
         more_differences=max(0, len(differences) - NAMED),
+        notes=[f"{moving} segments are being written to: they are left open"] if moving else [],
     )
 
 
@@ -130,9 +139,17 @@ def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
 
 
 def _prepare(
-    connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, horizon: int | None, start: int | None, end: int | None
+    connection: duckdb.DuckDBPyConnection,
+    pipeline: Pipeline,
+    cut: dict[int, int],
+    horizon: int | None,
+    start: int | None,
+    end: int | None,
 ) -> None:
-    """Build `parsed`, `pairs` (one row an event and window), `expected`, `result_rows` and `served_rows`."""
+    """Build `parsed`, `pairs` (one row an event and window), `expected`, `result_rows` and `served_rows`.
+
+    Compared are windows that have closed; without windows, segments that no record past the cut has reached.
+    """
     topic, transform = pipeline.source, pipeline.transform
     condition = "TRUE"
     if transform.where is not None:
@@ -149,32 +166,41 @@ def _prepare(
         "LEFT JOIN (SELECT DISTINCT partition, \"offset\" FROM rejected WHERE branch = 'late') l\n"
         'ON l.partition = e._partition AND l."offset" = e._offset'
     )
-    time, closed = "window_start", f"window_end <= {horizon or 0}"
-    if isinstance(transform, Aggregate):
-        size = millis(transform.window.size)
-        pairs = (
-            f"SELECT _window AS _time, _window + {size} <= {horizon or 0} AS _closed, _kept, _late "
-            f"FROM ({oracle.windows_query(pipeline, events='parsed')})"
-        )
-    else:
-        time, closed = "__time", "TRUE"
-        pairs = f'SELECT "{topic.event_time}" AS _time, TRUE AS _closed, _kept, _late FROM parsed'
 
     def segment(column: str) -> str:
-        return f"epoch_ms(date_trunc('{pipeline.sink.segment}', make_timestamp({column} * 1000))) AS _segment"
+        return f"epoch_ms(date_trunc('{pipeline.sink.segment}', make_timestamp({column} * 1000)))"
+
+    def closed(time: str) -> str:
+        if isinstance(transform, Aggregate):
+            return f"{time} + {millis(transform.window.size)} <= {horizon or 0}"
+        return f"{segment(time)} NOT IN (SELECT _segment FROM moving)"
 
     def in_range(column: str) -> str:
         low = "TRUE" if start is None else f"{column} >= {start}"
         return low if end is None else f"{low} AND {column} < {end}"
 
-    result_time = time if isinstance(transform, Aggregate) else f'"{topic.event_time}"'
-    expected = oracle.result_query(pipeline)
+    def compared(rows: str, time: str) -> str:
+        return f"SELECT *, {segment(time)} AS _segment FROM {rows} WHERE {closed(time)} AND {in_range(time)}"
+
+    if isinstance(transform, Aggregate):
+        time = result_time = "window_start"
+        pairs = f"SELECT _window AS _time, _kept, _late FROM ({oracle.windows_query(pipeline, events='parsed')})"
+    else:
+        time, result_time = "__time", f'"{topic.event_time}"'
+        pairs = f"SELECT {result_time} AS _time, _kept, _late FROM parsed"
+        connection.execute('CREATE OR REPLACE TABLE cut (_partition INT, "end" BIGINT)')
+        connection.executemany("INSERT INTO cut VALUES (?, ?)", list(cut.items()))
+        connection.execute(
+            f"CREATE OR REPLACE TABLE moving AS SELECT DISTINCT {segment(result_time)} AS _segment "
+            'FROM result JOIN cut USING (_partition) WHERE _offset >= "end"'
+        )
     tables = {
         "events": "SELECT * FROM parsed WHERE _kept AND NOT _late",
-        "pairs": f"SELECT *, {segment('_time')} FROM ({pairs}) WHERE {in_range('_time')}",
-        "expected": f"SELECT * FROM ({expected}) WHERE {closed} AND {in_range(time)}",
-        "result_in_range": f"SELECT *, {segment(result_time)} FROM result WHERE {closed} AND {in_range(result_time)}",
-        "served_rows": f"SELECT *, {segment(time)} FROM served WHERE {closed} AND {in_range(time)}",
+        "pairs": f"SELECT *, {segment('_time')} AS _segment, {closed('_time')} AS _closed "
+        f"FROM ({pairs}) WHERE {in_range('_time')}",
+        "expected": compared(f"({oracle.result_query(pipeline)})", time),
+        "result_in_range": compared("result", result_time),
+        "served_rows": compared("served", time),
     }
     for name, query in tables.items():
         connection.execute(f"CREATE OR REPLACE TABLE {name} AS {query}")

@@ -83,7 +83,7 @@ class Tables:
         return self
 
     def ledger(self, **bounds: Any) -> Ledger:
-        return reconcile(self.connection, self.pipeline, cut={}, horizon=self.horizon, **bounds)
+        return reconcile(self.connection, self.pipeline, cut={0: 4, 1: 2, 2: 1}, horizon=self.horizon, **bounds)
 
 
 def test_a_good_run_closes_and_counts_each_fate() -> None:
@@ -135,6 +135,11 @@ def test_a_select_is_compared_with_its_roll_up() -> None:
         ("DELETE FROM served WHERE id = 'b' AND window_start = 0", "missing in Druid"),
         ("UPDATE served SET total = NULL WHERE total = 8", "Druid has total None instead of 8"),
         ("INSERT INTO served VALUES (120000, 180000, 'z', 1, 1)", "in Druid as"),
+        ("INSERT INTO served SELECT * FROM served WHERE total = 8", "id=a: 2 times in Druid"),
+        (
+            "INSERT INTO served SELECT * FROM served WHERE total = 8",
+            "4 counted, 0 filtered, 1 late, 0 open; Druid has 5",
+        ),
         ("DELETE FROM rejected WHERE branch = 'late'", "_rows 2 instead of 3"),
         ("INSERT INTO rejected VALUES ('dlq', 2, 0, 'again')", "2 times sent to the late or dead-letter topic"),
         ("INSERT INTO rejected VALUES ('late', 0, 1, 'late')", "_rows 2 instead of 1"),
@@ -150,6 +155,20 @@ def test_a_lost_row_of_a_select_is_named_by_offset() -> None:
     raw = Pipeline("sales_raw", TOPIC, Select(), Datasource(dimensions=["id"]))
     ledger = Tables(raw).spoil("DELETE FROM served WHERE _partition = 1 AND _offset = 1").ledger()
     assert any("_partition=1, _offset=1" in line for line in ledger.differences), ledger.differences
+
+
+def test_a_segment_that_records_past_the_cut_have_reached_is_left_open() -> None:
+    raw = Pipeline("sales_raw", TOPIC, Select(), Datasource(dimensions=["id"], segment="hour"))
+    tables = Tables(raw)
+    for table, columns in (
+        ("result", 'id, value, "at", _partition, _offset'),
+        ("served", "__time, id, value, _partition, _offset, _rows"),
+    ):
+        row = "('c', 5, 4000, 0, 4)" if table == "result" else "(4000, 'c', 5, 0, 4, 1)"
+        tables.spoil(f"INSERT INTO {table} ({columns}) VALUES {row}")
+    ledger = tables.ledger()
+    assert ledger.equal, ledger.differences
+    assert [(segment.open, segment.counted, segment.druid) for segment in ledger.segments] == [(5, 0, 0), (0, 1, 1)]
 
 
 def test_a_range_leaves_the_rest_alone() -> None:

@@ -92,11 +92,17 @@ def test_interrupted_up_is_cleared_by_down(settings: Settings, healthy: dict[str
     assert processes.own(settings.stack.state) == []
 
 
+def kill_manager(settings: Settings) -> None:
+    daemon = psutil.Process(Manager(layout(settings)).pid())
+    daemon.kill()
+    psutil.wait_procs([daemon], timeout=10)
+
+
 def test_parts_without_their_process_manager_are_ended(
     settings: Settings, healthy: dict[str, str | Pending], notes: Notes
 ) -> None:
     up(settings)
-    os.kill(Manager(layout(settings)).pid(), signal.SIGKILL)
+    kill_manager(settings)
     left = processes.own(settings.stack.state)
     assert len(left) == 8
     lone = status(settings)
@@ -106,7 +112,7 @@ def test_parts_without_their_process_manager_are_ended(
     assert "ending 8 processes left without their process manager" in notes.texts
     assert not {part.pid for part in found} & {process.pid for process in left}
 
-    os.kill(Manager(layout(settings)).pid(), signal.SIGKILL)
+    kill_manager(settings)
     down(settings, notes)
     assert notes.texts[-1] == "ended 8 left processes"
     assert processes.own(settings.stack.state) == []
