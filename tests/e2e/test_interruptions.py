@@ -14,6 +14,7 @@ import pytest
 from penstock import stack as native
 from penstock.stack.layout import layout
 from penstock.stack.manager import Manager
+from penstock.wait import Pending, until
 
 from ..cli import Cli
 
@@ -29,11 +30,13 @@ def room(flights: Cli) -> None:
 
 @pytest.mark.parametrize(("part", "words"), [("flink-jobmanager", "Flink"), ("druid-coordinator", "Druid")])
 def test_a_service_that_is_down_is_named_and_nothing_is_half_done(shop: Cli, part: str, words: str) -> None:
-    Manager(layout(shop.stack)).stop_part(part)
+    manager = Manager(layout(shop.stack))
+    manager.stop_part(part)
+    until(part, lambda: manager.infos()[part].state == "stopped" or Pending("stops"), timeout=60)
     try:
         refused = shop.call("apply")
     finally:
-        Manager(layout(shop.stack)).start_part(part)
+        manager.start_part(part)
         native.up(shop.stack)
     assert refused.returncode == 5
     assert words in refused.stderr and "http://127.0.0.1:" in refused.stderr
