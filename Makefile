@@ -31,7 +31,7 @@ check: setup ## lint, types, unit and golden tests: no services, under a minute
 	@$(BIN)/ruff check src jobs tests bench
 	@$(BIN)/ruff format --check --quiet src jobs tests bench
 	@$(BIN)/mypy
-	@$(BIN)/pytest -q tests/unit tests/golden
+	@$(BIN)/pytest -q -n 4 tests/unit tests/golden
 
 test: setup ## the whole suite, on a stack of its own
 	@mvn --quiet --batch-mode -Dstyle.color=never --file infra/jars/pom.xml verify

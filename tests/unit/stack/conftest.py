@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -31,8 +32,12 @@ exec -a "java $*" sleep 600
 
 
 def free_base() -> int:
-    """Return a base whose ports are free; below the range that clients' own ports are taken from."""
-    for base in range(20000, 32000, 100):
+    """Return a base whose ports are free; below the range that clients' own ports are taken from.
+
+    Each worker of a parallel run has a range of its own: what one has found free, no other takes.
+    """
+    first = 20_000 + 3_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 4)
+    for base in range(first, first + 3_000, 100):
         with socket.socket() as one:
             try:
                 one.bind(("127.0.0.1", base + PORT_OFFSETS["kafka"]))
