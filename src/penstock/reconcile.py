@@ -94,13 +94,13 @@ def reconcile(
     """Close the ledger of the tables above, for segments of `[start, end)` (epoch ms; None is unbounded)."""
     _prepare(connection, pipeline, cut, horizon, start, end)
     segments = _segments(connection)
-    differences = [
+    found = [
         *(str(segment) for segment in segments if not segment.equal),
-        *_duplicates(connection, "rejected", 'partition, "offset"', "sent to the late or dead-letter topic"),
-        *_duplicates(connection, "result_in_range", _identity(pipeline), "in the result topic"),
-        *_duplicates(connection, "served_rows", ", ".join(map(expr.DUCKDB.name, _keys(pipeline))), "in Druid"),
-        *_differences(connection, pipeline, "result_rows", "the result topic"),
-        *_differences(connection, pipeline, "served_rows", "Druid"),
+        *duplicates(connection, "rejected", 'partition, "offset"', "sent to the late or dead-letter topic"),
+        *duplicates(connection, "result_in_range", identity(pipeline), "in the result topic"),
+        *duplicates(connection, "served_rows", ", ".join(map(expr.DUCKDB.name, _keys(pipeline))), "in Druid"),
+        *differences(connection, pipeline, "result_rows", "the result topic"),
+        *differences(connection, pipeline, "served_rows", "Druid"),
     ]
     reasons = dict(
         connection.execute(
@@ -127,8 +127,8 @@ def reconcile(
             else 0
         ),
         segments=segments,
-        differences=differences[:NAMED],
-        more_differences=max(0, len(differences) - NAMED),
+        differences=found[:NAMED],
+        more_differences=max(0, len(found) - NAMED),
         notes=[f"{moving} segments are being written to: they are left open"] if moving else [],
     )
 
@@ -215,14 +215,14 @@ def _prepare(
     )
 
 
-def _identity(pipeline: Pipeline) -> str:
+def identity(pipeline: Pipeline) -> str:
     """The columns that no two rows of `.out` share."""
     if isinstance(pipeline.transform, Aggregate):
         return ", ".join(["window_start", *(expr.DUCKDB.name(key) for key in pipeline.transform.by)])
     return "_partition, _offset"
 
 
-def _duplicates(connection: duckdb.DuckDBPyConnection, table: str, identity: str, where: str) -> list[str]:
+def duplicates(connection: duckdb.DuckDBPyConnection, table: str, identity: str, where: str) -> list[str]:
     found = connection.execute(f"SELECT {identity}, count(*) FROM {table} GROUP BY ALL HAVING count(*) > 1").fetchall()
     names = [name.strip().strip('"') for name in identity.split(",")]
     return [f"{_words(names, row[:-1])}: {row[-1]} times {where}" for row in found]
@@ -263,7 +263,7 @@ def _keys(pipeline: Pipeline) -> list[str]:
     return ["_partition", "_offset"]
 
 
-def _differences(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, table: str, place: str) -> list[str]:
+def differences(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, table: str, place: str) -> list[str]:
     """Compare `expected` with a table, row by row and column by column; name every row that differs."""
     columns, keys = served_columns(pipeline), _keys(pipeline)
     quoted = {name: expr.DUCKDB.name(name) for name in columns}
