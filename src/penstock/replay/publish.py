@@ -31,6 +31,7 @@ def hand_off(work: Work, replay: Replay) -> Replay:
     A task that began past that end holds no row of the range.  Where its predecessors' success was not seen (one that
     fails is begun again, further back), that must be so for longer than the supervisor takes to notice.
     """
+    guard(work, replay)
     druid, name = work.services.druid, work.pipeline.name
     assert replay.settled is not None
     wanted = replay.settled.out

@@ -1,0 +1,206 @@
+"""A replay in memory: what it publishes, what it leaves alone, and that it may die at any call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import NotEqualError, PenstockError, RefusedError
+from penstock.lifecycle import start
+from penstock.pipeline import Pipeline
+from penstock.replay.run import abandon
+from penstock.services.flink import local
+
+from ..memory import Crash, Fault
+from .world import HOUR, RAW, TUMBLE, Life, lived, outcome
+
+PIPELINES = {"windowed": TUMBLE, "pass-through": RAW}
+
+
+def test_late_events_are_counted_and_the_rest_stays(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    assert life.rows() == [(0, 2), (60_000, 1), (30 * 60_000, 1), (59 * 60_000, 1)]
+    beyond = life.rows(HOUR)
+    done = life.replay()
+    assert done.status == "done"
+    assert life.rows(0, HOUR) == [(0, 1), (0, 2), (60_000, 1), (60_000, 1), (30 * 60_000, 1), (59 * 60_000, 1)]
+    assert life.rows(HOUR) == beyond
+    figures = done.figures
+    assert (figures.before[0].events, figures.computed[0].events, figures.after[0].events) == (5, 7, 7)
+    assert figures.read == 8
+    assert done.cut is not None and done.cut.high == {0: 5, 1: 3}
+
+
+def test_a_pass_through_pipeline_stands_still_and_goes_on(tmp_path: Path) -> None:
+    life = lived(tmp_path, RAW)
+    before = life.rows()
+    life.arrive(5_000)  # of the range, and not read by the live job when it is stopped
+    done = life.replay()
+    assert done.cut is not None and done.cut.high == {0: 5, 1: 3}
+    assert life.rows() == before
+    life.live()
+    assert life.rows() == sorted([*before, (5_000, 1)])
+    assert next(job.state for job in life.flink.jobs() if job.name == "penstock.sales_raw") == "RUNNING"
+
+
+def test_what_arrives_after_the_cut_is_late_and_not_lost(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    life.replay()
+    before = life.rows()
+    life.arrive(4_000, id="c")
+    life.live()
+    assert life.rows() == before
+    assert sum(life.kafka.end_offsets("penstock.sales.late", committed=True).values()) == 3
+    life.replay(id="r2")
+    assert life.rows(0, 60_000) == [(0, 1), (0, 1), (0, 2)]
+
+
+def test_a_dry_run_publishes_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    for name, pipeline in PIPELINES.items():
+        life = lived(tmp_path / name, pipeline)
+        before, jobs = life.rows(), life.flink.jobs()
+        done = life.replay(dry_run=True)
+        assert done.status == "dry"
+        assert done.figures.computed
+        assert life.rows() == before
+        assert [job for job in life.flink.jobs() if job.live] == [job for job in jobs if job.live]
+        assert not list((tmp_path / name / "state" / "replays").rglob("part-*"))
+
+
+def test_run_twice_it_changes_nothing(tmp_path: Path) -> None:
+    life, counter = lived(tmp_path), Fault()
+    first = life.replay()
+    before = outcome(life)
+    assert life.replay(fault=counter) == first
+    assert counter.calls == []
+    assert outcome(life) == before
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_killed_at_any_call_and_run_again_it_ends_the_same(name: str, tmp_path: Path) -> None:
+    def alive(folder: str) -> Life:
+        return lived(tmp_path / folder, PIPELINES[name])
+
+    life, counter = alive("whole"), Fault()
+    life.replay(fault=counter)
+    wanted = outcome(life)
+    assert len(counter.calls) > 12
+    for at in range(1, len(counter.calls) + 1):
+        for after in (False, True):
+            life = alive(f"{at}{after}")
+            with pytest.raises(Crash):
+                life.replay(fault=Fault(at, after))
+            life.replay()
+            call = f"{'after' if after else 'before'} call {at} ({counter.calls[at - 1]})"
+            assert outcome(life).replace(f"{at}{after}", "whole") == wanted, f"died {call}"
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_given_up_at_any_call_nothing_is_published_and_the_job_runs(name: str, tmp_path: Path) -> None:
+    pipeline: Pipeline = PIPELINES[name]
+    life, counter = lived(tmp_path / "whole", pipeline), Fault()
+    life.replay(fault=counter)
+    given_up = 0
+    for at in range(2, len(counter.calls) + 1):
+        life = lived(tmp_path / str(at), pipeline)
+        before = life.rows()
+        with pytest.raises(Crash):
+            life.replay(fault=Fault(at))
+        known = life.replays.read()["r1"]
+        try:
+            done = abandon(pipeline, known, life.services(), life.settings, timeout=0.2)
+        except RefusedError as error:
+            assert "has been published" in error.message
+            assert "submit_task" in counter.calls[: at - 1]
+            continue
+        given_up += 1
+        assert done.status == "abandoned"
+        assert life.rows() == before
+        assert len([job for job in life.flink.jobs() if job.live]) == 1
+        assert not list((tmp_path / str(at) / "state" / "replays").rglob("part-*"))
+        life.replay(id="r2")
+    assert given_up > 5
+
+
+def test_files_that_are_not_what_the_log_gives_are_not_published(tmp_path: Path) -> None:
+    for damage in ("lost", "doubled", "changed", "strayed"):
+        life = lived(tmp_path / damage)
+        before, compute = life.rows(), life.flink.bounded
+
+        def damaged(spec, damage=damage, compute=compute) -> None:  # type: ignore[no-untyped-def]
+            compute(spec)
+            folder = local(spec.folder)
+            assert folder is not None
+            lines = (folder / "part-0").read_text().splitlines()
+            wrong = {
+                "lost": lines[1:],
+                "doubled": [*lines, lines[0]],
+                "changed": [lines[0].replace('"n": ', '"n": 1'), *lines[1:]],
+                "strayed": [*lines, lines[0].replace('"window_start": 0', f'"window_start": {2 * HOUR}')],
+            }
+            (folder / "part-0").write_text("\n".join(wrong[damage]) + "\n")
+
+        life.flink.bounded = damaged
+        with pytest.raises(NotEqualError, match="nothing was published"):
+            life.replay()
+        assert life.rows() == before
+
+
+def test_a_failed_computation_is_tried_anew_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    compute = life.flink.bounded
+
+    def failing(spec) -> None:  # type: ignore[no-untyped-def]
+        compute(spec)  # half of it, so to speak
+        life.flink.set_state(spec.name, "FAILED", reason="no more memory")
+
+    life.flink.bounded = failing
+    with pytest.raises(PenstockError, match="no more memory"):
+        life.replay()
+    life.flink.bounded = compute
+    assert life.replay().attempt == 2
+    assert life.rows(0, 60_000) == [(0, 1), (0, 2)]
+
+
+def test_a_job_that_was_started_meanwhile_stops_the_publication(tmp_path: Path) -> None:
+    """Rows past the cut of a pass-through pipeline may be in Druid then; replacing the range would lose them."""
+    life, counter = lived(tmp_path / "whole", RAW), Fault()
+    life.replay(fault=counter)
+    life = lived(tmp_path / "it", RAW)
+    with pytest.raises(Crash):
+        life.replay(fault=Fault(counter.calls.index("submit_task") + 1))
+    start("sales_raw", [RAW], life.services(), life.settings, timeout=0.2)
+    life.arrive(7_000)
+    life.live()
+    before = life.rows()
+    with pytest.raises(RefusedError, match="the live job was started since"):
+        life.replay()
+    assert life.rows() == before
+
+
+def test_a_job_that_goes_back_behind_the_windows_is_looked_at_again(tmp_path: Path) -> None:
+    """Restored between the look and the checkpoint, it may fire the windows again, with rows past the cut."""
+    life = lived(tmp_path)
+    looks: list[int] = []
+    real = life.flink.restored
+
+    def restored(job_id: str) -> tuple[int, int]:
+        looks.append(1)
+        return (len(looks), 0) if len(looks) <= 4 else real(job_id)
+
+    life.flink.restored = restored  # type: ignore[method-assign]
+    life.replay(timeout=5)
+    assert len(looks) == 6
+    assert life.flink.checkpoints == 3
+
+
+def test_without_the_hand_off_rows_would_be_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the step is for: the naive replay, whose total is checked only after the harm is done."""
+    from penstock.replay import publish
+
+    life = lived(tmp_path)
+    monkeypatch.setattr(publish, "hand_off", lambda work, replay: replay)
+    with pytest.raises(NotEqualError, match="Druid does not serve what was computed"):
+        life.replay()
+    assert sum(events for _, events in life.rows(0, HOUR)) == 5 + 7
