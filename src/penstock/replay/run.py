@@ -21,7 +21,7 @@ from penstock.flink.spec import version
 from penstock.pipeline import Pipeline
 from penstock.replay import acts
 from penstock.replay import publish as publishing
-from penstock.replay.acts import Work
+from penstock.replay.acts import STEADY, Work
 from penstock.replay.derive import batch_job_id, task_id
 from penstock.replay.facts import Facts, look
 from penstock.replay.record import Asked, Replay
@@ -105,7 +105,7 @@ def run(
     *,
     progress: Progress | None = None,
     timeout: float = 300,
-    steady: float = acts.STEADY,
+    steady: float = STEADY,
 ) -> Replay:
     """Run the steps of a replay that are not done yet, and return its receipt.
 

@@ -148,11 +148,11 @@ class Druid:
     def realtime_segments(self, name: str, start: int, end: int) -> int:
         """Return how many segments that touch `[start, end)` (epoch ms) only running tasks serve."""
         rows = self.sql(
-            "SELECT COUNT(*) AS n FROM sys.segments WHERE datasource = %(name)s AND is_realtime = 1 AND is_active = 1 "
+            "SELECT segment_id FROM sys.segments WHERE datasource = %(name)s AND is_realtime = 1 AND is_active = 1 "
             'AND "start" < %(end)s AND "end" > %(start)s',
             {"name": name, "start": _iso(start), "end": _iso(end)},
         )
-        return int(rows[0]["n"])
+        return len(rows)
 
     def totals(self, name: str, start: int, end: int, segment: str) -> dict[int, tuple[int, int]]:
         """Return rows and events (`_rows`) of each segment that has any, by its start; all of `[start, end)`, ms."""

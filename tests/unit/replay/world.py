@@ -94,7 +94,12 @@ class Life(World):
         size = millis(transform.window.size)
         start = at - at % size
         if self.job.watermark >= start + size - 1:
-            headers = [("partition", b"%d" % partition), ("offset", b"%d" % offset), ("reason", b"late")]
+            headers = [
+                ("partition", b"%d" % partition),
+                ("offset", b"%d" % offset),
+                ("reason", b"late"),
+                ("event_time", b"%d" % at),
+            ]
             self.kafka.append(late_topic(self.pipeline.name), b"", headers=headers)
         else:
             self.job.open.setdefault(start, []).append(event["id"])
