@@ -75,7 +75,8 @@ def verdict(replay: Replay) -> str:
         case "dry":
             return f"{replay.pipeline}: dry run, nothing published: {change.format('would change')}"
         case "abandoned":
-            return f"{replay.pipeline}: given up, nothing published"
+            left = "published and not checked: replay the range again" if replay.task else "nothing published"
+            return f"{replay.pipeline}: given up, {left}"
         case _:
             return f"{replay.pipeline}: not finished, after {replay.done[-1] if replay.done else 'nothing'}"
 

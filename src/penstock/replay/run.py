@@ -184,9 +184,10 @@ def abandon(
     progress: Progress | None = None,
     timeout: float = 300,
 ) -> Replay:
-    """Give up a replay that has published nothing: its job cancelled, its files deleted, the live job running again.
+    """Give up a replay: its job cancelled, its files deleted, the live job running again.
 
-    Raises RefusedError once it is published: then only its end makes it known what has been replaced.
+    What it has published stays, unchecked, and heals nothing: the way out where a check goes on failing is to give up
+    and replay again.  Raises RefusedError while Druid is publishing it.
     """
     scope = widened(pipeline, replay.asked.start, replay.asked.end)
     work = Work(pipeline, scope, services, settings, progress or Silent(), timeout)
@@ -195,9 +196,9 @@ def abandon(
         if replay.status != "running":
             return replay
         state = services.druid.task_state(task_id(settings.env.name, replay.id, replay.task)) if replay.task else None
-        if Publish.kind in replay.done or state in ("RUNNING", "SUCCESS"):
+        if state == "RUNNING":
             raise RefusedError(
-                f"replay {replay.id} has been published", hint=f"`penstock replay --id {replay.id}` finishes it"
+                f"replay {replay.id} is being published", hint=f"`penstock replay --id {replay.id}` finishes it"
             )
         if replay.attempt:
             services.flink.cancel(batch_job_id(settings.env.name, replay.id, replay.attempt), timeout=timeout)
