@@ -76,6 +76,16 @@ def data_schema(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
+def merged_columns(pipeline: Pipeline) -> list[str]:
+    """Return the SQL columns that merge rolled-up rows of the same dimensions: `_rows`, then every measure."""
+    columns = ['SUM("_rows") AS "_rows"']
+    for name, text in pipeline.sink.measures.items():
+        simple = expr.simple_aggregate(text)
+        assert simple is not None, "checked by the declaration"
+        columns.append(f'{simple[0]}("{name}") AS "{name}"')
+    return columns
+
+
 def _metrics(pipeline: Pipeline) -> list[dict[str, str]]:
     """`_rows` counts the events behind each stored row, by which the ledger closes whatever the roll-up."""
     metrics = [{"type": "count", "name": "_rows"}]

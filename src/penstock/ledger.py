@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from penstock import expr
+from penstock.druid import merged_columns
 from penstock.errors import UnavailableError
 from penstock.flink.sql import out_columns
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
@@ -211,11 +212,7 @@ def served_query(pipeline: Pipeline, horizon: int | None) -> str:
     if not pipeline.sink.measures:
         return f'SELECT {time}, {", ".join(_quoted(columns, "__time"))} FROM "{pipeline.name}"'
     keys = ["__time", *pipeline.sink.dimensions]
-    measures = [
-        f'{(expr.simple_aggregate(text) or ("",))[0]}("{name}") AS "{name}"'
-        for name, text in pipeline.sink.measures.items()
-    ]
-    selected = [time, *_quoted(pipeline.sink.dimensions), *measures, 'SUM("_rows") AS "_rows"']
+    selected = [time, *_quoted(pipeline.sink.dimensions), *merged_columns(pipeline)]
     grouped = ", ".join(f'"{key}"' for key in keys)
     return f'SELECT {", ".join(selected)} FROM "{pipeline.name}" GROUP BY {grouped}'
 

@@ -60,7 +60,7 @@ class FlinkSettings(_Section):
 class DruidSettings(_Section):
     broker: str = "http://127.0.0.1:19082"
     coordinator: str = "http://127.0.0.1:19090"
-    task_duration: str = "PT1H"
+    task_duration: str = "PT15M"
     replicas: int = Field(1, ge=0)
 
 

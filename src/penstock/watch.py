@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from penstock import expr
+from penstock.druid import merged_columns
 from penstock.durations import format_duration, millis
 from penstock.errors import UnavailableError
 from penstock.pipeline import Aggregate, Pipeline
@@ -58,12 +59,7 @@ def rows_query(pipeline: Pipeline, newest: int) -> str:
 
 def _totals_query(pipeline: Pipeline, newest: int) -> str:
     dimensions = [_quote(name) for name in pipeline.sink.dimensions]
-    columns = [*dimensions, 'SUM("_rows") AS "_rows"']
-    for name, text in pipeline.sink.measures.items():
-        simple = expr.simple_aggregate(text)
-        assert simple is not None
-        columns.append(f"{simple[0]}({_quote(name)}) AS {_quote(name)}")
-    columns.append('TIMESTAMP_TO_MILLIS(MAX(__time)) AS "newest"')
+    columns = [*dimensions, *merged_columns(pipeline), 'TIMESTAMP_TO_MILLIS(MAX(__time)) AS "newest"']
     group = f"GROUP BY {', '.join(dimensions)} " if dimensions else ""
     return (
         f"SELECT {', '.join(columns)} FROM {_quote(pipeline.name)} "

@@ -18,11 +18,6 @@ from penstock.steps import plan_from_json, plan_to_json
 from tests.unit.memory import Fault, World, raw, topic, windowed
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
-
-
 def test_the_first_apply_makes_it_and_the_second_does_nothing(world: World) -> None:
     first = world.apply([windowed(), raw()])
     assert len(first.changes) == 12

@@ -111,6 +111,10 @@ def _tables(pipeline: Pipeline, env: Environment, startup: str, run: str) -> tup
             "properties.auto.offset.reset": "earliest",
             # A producer may use transactions: what it aborted was never written.
             "properties.isolation.level": "read_committed",
+            # A slow stream is fetched in tens of requests a second, not in one for each record: a twentieth of a
+            # second is little beside the checkpoint interval.
+            "properties.fetch.min.bytes": "65536",
+            "properties.fetch.max.wait.ms": "50",
             "scan.startup.mode": startup,
             # A new partition is found while the job runs, so that more partitions need no restart.
             "scan.topic-partition-discovery.interval": "30 s",

@@ -96,17 +96,17 @@ def _run(request: dict[str, Any], jars: Path, logs: Path, show: Progress) -> Non
                 continue
             report = json.loads(line.removeprefix(_REPORT))
             if "error" in report:
-                raise _failure(report, logs)
+                raise _failure(report, request["rest"], logs)
             show.update(f"{report['pipeline']}: {report['state']}")
     if process.returncode != 0:
         raise PenstockError("Flink's planner failed: " + "\n  ".join(tail), hint=f"the planner's log is in {logs}")
 
 
-def _failure(report: dict[str, str], logs: Path) -> PenstockError:
-    kind = UnavailableError if "Connection refused" in report["error"] else PenstockError
-    return kind(
-        f"{report['pipeline']}: Flink refused the job: {report['error']}", hint=f"the planner's log is in {logs}"
-    )
+def _failure(report: dict[str, str], rest: str | None, logs: Path) -> PenstockError:
+    pipeline, reason, hint = report["pipeline"], report["error"], f"the planner's log is in {logs}"
+    if "Connection refused" in reason:
+        return UnavailableError(f"{pipeline}: Flink does not answer at {rest}: {reason}", hint=hint)
+    return PenstockError(f"{pipeline}: Flink refused the job: {reason}", hint=hint)
 
 
 def _environment(jars: Path, logs: Path) -> dict[str, str]:

@@ -1,7 +1,7 @@
--- version ccf5d8fefbb6
+-- version 3b0d09228041
 
 SET 'pipeline.name' = 'penstock.airport_delays';
-SET '$internal.pipeline.job-id' = '08dc6f30ef81e3f87038a1bc37b0cb1f';
+SET '$internal.pipeline.job-id' = 'e85de89eb8d6ed683f5587b4b6688536';
 SET 'parallelism.default' = '2';
 SET 'pipeline.max-parallelism' = '128';
 SET 'pipeline.object-reuse' = 'true';
@@ -28,18 +28,21 @@ CREATE TEMPORARY TABLE `source` (
   `_partition` INT METADATA FROM 'partition' VIRTUAL,
   `_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
   `_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
-  `_et` AS TO_TIMESTAMP_LTZ(`departed_at`, 3),
-  WATERMARK FOR `_et` AS CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE TO_TIMESTAMP_LTZ(`departed_at` - 1800000, 3) END
+  `_et` TIMESTAMP_LTZ(3) METADATA FROM 'value.event_time' VIRTUAL,
+  WATERMARK FOR `_et` AS CASE WHEN `_et` > `_timestamp` + INTERVAL '1' HOUR THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE `_et` - INTERVAL '30' MINUTE END
 ) WITH (
   'connector' = 'gated-kafka',
   'topic' = 'flights.departed.v1',
   'format' = 'json-or-error',
   'json-or-error.required' = 'flight_id;origin;dest;carrier;scheduled_at;departed_at;distance_mi',
   'json-or-error.timestamps' = 'scheduled_at;departed_at',
+  'json-or-error.event-time' = 'departed_at',
   'properties.bootstrap.servers' = '127.0.0.1:19092',
   'properties.group.id' = 'penstock-golden-airport_delays',
   'properties.auto.offset.reset' = 'earliest',
   'properties.isolation.level' = 'read_committed',
+  'properties.fetch.min.bytes' = '65536',
+  'properties.fetch.max.wait.ms' = '50',
   'scan.startup.mode' = 'earliest-offset',
   'scan.topic-partition-discovery.interval' = '30 s'
 );
@@ -57,7 +60,7 @@ CREATE TEMPORARY TABLE `out` (
   'connector' = 'kafka',
   'topic' = 'penstock.airport_delays.out',
   'sink.delivery-guarantee' = 'exactly-once',
-  'sink.transactional-id-prefix' = 'penstock-golden-airport_delays-out-08dc6f30-',
+  'sink.transactional-id-prefix' = 'penstock-golden-airport_delays-out-e85de89e-',
   'sink.transaction-naming-strategy' = 'pooling',
   'properties.transaction.timeout.ms' = '900000',
   'properties.compression.type' = 'lz4',
@@ -75,7 +78,7 @@ CREATE TEMPORARY TABLE `late` (
   'connector' = 'kafka',
   'topic' = 'penstock.airport_delays.late',
   'sink.delivery-guarantee' = 'exactly-once',
-  'sink.transactional-id-prefix' = 'penstock-golden-airport_delays-late-08dc6f30-',
+  'sink.transactional-id-prefix' = 'penstock-golden-airport_delays-late-e85de89e-',
   'sink.transaction-naming-strategy' = 'pooling',
   'properties.transaction.timeout.ms' = '900000',
   'properties.compression.type' = 'lz4',
@@ -91,7 +94,7 @@ CREATE TEMPORARY TABLE `dlq` (
   'connector' = 'kafka',
   'topic' = 'penstock.airport_delays.dlq',
   'sink.delivery-guarantee' = 'exactly-once',
-  'sink.transactional-id-prefix' = 'penstock-golden-airport_delays-dlq-08dc6f30-',
+  'sink.transactional-id-prefix' = 'penstock-golden-airport_delays-dlq-e85de89e-',
   'sink.transaction-naming-strategy' = 'pooling',
   'properties.transaction.timeout.ms' = '900000',
   'properties.compression.type' = 'lz4',
@@ -103,7 +106,7 @@ STATEMENT SET
 BEGIN
 INSERT INTO `out`
 WITH on_time AS (
-  SELECT * FROM `source` WHERE `_error` IS NULL AND NOT (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` OR COALESCE(CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 300000) + 300000, 300000) + 300000) - 1, 3), FALSE))
+  SELECT * FROM `source` WHERE `_error` IS NULL AND NOT (`_et` > `_timestamp` + INTERVAL '1' HOUR OR (`_et` <= CURRENT_WATERMARK(`_et`) AND CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 300000) + 300000, 300000) + 300000) - 1, 3)) IS TRUE)
 )
 SELECT
   EXTRACT(EPOCH FROM `window_start`) * 1000 AS `window_start`,
@@ -116,9 +119,9 @@ SELECT
 FROM TABLE(HOP(TABLE on_time, DESCRIPTOR(`_et`), INTERVAL '5' MINUTE, INTERVAL '1' HOUR))
 GROUP BY `window_start`, `window_end`, `origin`;
 INSERT INTO `late`
-SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN 'too early' ELSE 'late' END AS BYTES), 'event_time', CAST(CAST(`departed_at` AS STRING) AS BYTES)]
+SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(CASE WHEN `_et` > `_timestamp` + INTERVAL '1' HOUR THEN 'too early' ELSE 'late' END AS BYTES), 'event_time', CAST(CAST(`departed_at` AS STRING) AS BYTES)]
 FROM `source`
-WHERE `_error` IS NULL AND (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` OR COALESCE(CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 300000) + 300000, 300000) + 300000) - 1, 3), FALSE));
+WHERE `_error` IS NULL AND (`_et` > `_timestamp` + INTERVAL '1' HOUR OR (`_et` <= CURRENT_WATERMARK(`_et`) AND CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 300000) + 300000, 300000) + 300000) - 1, 3)) IS TRUE);
 INSERT INTO `dlq`
 SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(`_error` AS BYTES)]
 FROM `source`

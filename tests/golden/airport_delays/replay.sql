@@ -14,13 +14,14 @@ CREATE TEMPORARY TABLE `source` (
   `_partition` INT METADATA FROM 'partition' VIRTUAL,
   `_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
   `_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
-  `_et` AS TO_TIMESTAMP_LTZ(`departed_at`, 3)
+  `_et` TIMESTAMP_LTZ(3) METADATA FROM 'value.event_time' VIRTUAL
 ) WITH (
   'connector' = 'kafka',
   'topic' = 'flights.departed.v1',
   'format' = 'json-or-error',
   'json-or-error.required' = 'flight_id;origin;dest;carrier;scheduled_at;departed_at;distance_mi',
   'json-or-error.timestamps' = 'scheduled_at;departed_at',
+  'json-or-error.event-time' = 'departed_at',
   'properties.bootstrap.servers' = '127.0.0.1:19092',
   'properties.group.id' = 'penstock-golden-airport_delays-replay',
   'properties.client.id.prefix' = 'penstock-replay-airport_delays',
@@ -47,7 +48,7 @@ CREATE TEMPORARY TABLE `out` (
 
 INSERT INTO `out`
 WITH on_time AS (
-  SELECT * FROM `source` WHERE `_error` IS NULL AND `departed_at` >= 1359676800000 AND `departed_at` < 1359766500000 AND NOT (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp`)
+  SELECT * FROM `source` WHERE `_error` IS NULL AND `departed_at` >= 1359676800000 AND `departed_at` < 1359766500000 AND NOT (`_et` > `_timestamp` + INTERVAL '1' HOUR)
 )
 SELECT
   EXTRACT(EPOCH FROM `window_start`) * 1000 AS `window_start`,

@@ -1,7 +1,7 @@
--- version c11100070685
+-- version 9ad814c6a900
 
 SET 'pipeline.name' = 'penstock.carrier_daily';
-SET '$internal.pipeline.job-id' = '13c93c5f4f0880c9e80803e6761250ec';
+SET '$internal.pipeline.job-id' = '8fc146923b8bc6a48b2a289cf789f630';
 SET 'parallelism.default' = '2';
 SET 'pipeline.max-parallelism' = '128';
 SET 'pipeline.object-reuse' = 'true';
@@ -28,18 +28,21 @@ CREATE TEMPORARY TABLE `source` (
   `_partition` INT METADATA FROM 'partition' VIRTUAL,
   `_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
   `_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
-  `_et` AS TO_TIMESTAMP_LTZ(`departed_at`, 3),
-  WATERMARK FOR `_et` AS CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE TO_TIMESTAMP_LTZ(`departed_at` - 1800000, 3) END
+  `_et` TIMESTAMP_LTZ(3) METADATA FROM 'value.event_time' VIRTUAL,
+  WATERMARK FOR `_et` AS CASE WHEN `_et` > `_timestamp` + INTERVAL '1' HOUR THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE `_et` - INTERVAL '30' MINUTE END
 ) WITH (
   'connector' = 'gated-kafka',
   'topic' = 'flights.departed.v1',
   'format' = 'json-or-error',
   'json-or-error.required' = 'flight_id;origin;dest;carrier;scheduled_at;departed_at;distance_mi',
   'json-or-error.timestamps' = 'scheduled_at;departed_at',
+  'json-or-error.event-time' = 'departed_at',
   'properties.bootstrap.servers' = '127.0.0.1:19092',
   'properties.group.id' = 'penstock-golden-carrier_daily',
   'properties.auto.offset.reset' = 'earliest',
   'properties.isolation.level' = 'read_committed',
+  'properties.fetch.min.bytes' = '65536',
+  'properties.fetch.max.wait.ms' = '50',
   'scan.startup.mode' = 'earliest-offset',
   'scan.topic-partition-discovery.interval' = '30 s'
 );
@@ -59,7 +62,7 @@ CREATE TEMPORARY TABLE `out` (
   'connector' = 'kafka',
   'topic' = 'penstock.carrier_daily.out',
   'sink.delivery-guarantee' = 'exactly-once',
-  'sink.transactional-id-prefix' = 'penstock-golden-carrier_daily-out-13c93c5f-',
+  'sink.transactional-id-prefix' = 'penstock-golden-carrier_daily-out-8fc14692-',
   'sink.transaction-naming-strategy' = 'pooling',
   'properties.transaction.timeout.ms' = '900000',
   'properties.compression.type' = 'lz4',
@@ -77,7 +80,7 @@ CREATE TEMPORARY TABLE `late` (
   'connector' = 'kafka',
   'topic' = 'penstock.carrier_daily.late',
   'sink.delivery-guarantee' = 'exactly-once',
-  'sink.transactional-id-prefix' = 'penstock-golden-carrier_daily-late-13c93c5f-',
+  'sink.transactional-id-prefix' = 'penstock-golden-carrier_daily-late-8fc14692-',
   'sink.transaction-naming-strategy' = 'pooling',
   'properties.transaction.timeout.ms' = '900000',
   'properties.compression.type' = 'lz4',
@@ -93,7 +96,7 @@ CREATE TEMPORARY TABLE `dlq` (
   'connector' = 'kafka',
   'topic' = 'penstock.carrier_daily.dlq',
   'sink.delivery-guarantee' = 'exactly-once',
-  'sink.transactional-id-prefix' = 'penstock-golden-carrier_daily-dlq-13c93c5f-',
+  'sink.transactional-id-prefix' = 'penstock-golden-carrier_daily-dlq-8fc14692-',
   'sink.transaction-naming-strategy' = 'pooling',
   'properties.transaction.timeout.ms' = '900000',
   'properties.compression.type' = 'lz4',
@@ -105,7 +108,7 @@ STATEMENT SET
 BEGIN
 INSERT INTO `out`
 WITH on_time AS (
-  SELECT * FROM `source` WHERE `_error` IS NULL AND NOT (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` OR COALESCE(CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 86400000) + 86400000, 86400000) + 86400000) - 1, 3), FALSE))
+  SELECT * FROM `source` WHERE `_error` IS NULL AND NOT (`_et` > `_timestamp` + INTERVAL '1' HOUR OR (`_et` <= CURRENT_WATERMARK(`_et`) AND CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 86400000) + 86400000, 86400000) + 86400000) - 1, 3)) IS TRUE)
 )
 SELECT
   EXTRACT(EPOCH FROM `window_start`) * 1000 AS `window_start`,
@@ -120,9 +123,9 @@ SELECT
 FROM TABLE(TUMBLE(TABLE on_time, DESCRIPTOR(`_et`), INTERVAL '1' DAY))
 GROUP BY `window_start`, `window_end`, `carrier`;
 INSERT INTO `late`
-SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN 'too early' ELSE 'late' END AS BYTES), 'event_time', CAST(CAST(`departed_at` AS STRING) AS BYTES)]
+SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(CASE WHEN `_et` > `_timestamp` + INTERVAL '1' HOUR THEN 'too early' ELSE 'late' END AS BYTES), 'event_time', CAST(CAST(`departed_at` AS STRING) AS BYTES)]
 FROM `source`
-WHERE `_error` IS NULL AND (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` OR COALESCE(CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 86400000) + 86400000, 86400000) + 86400000) - 1, 3), FALSE));
+WHERE `_error` IS NULL AND (`_et` > `_timestamp` + INTERVAL '1' HOUR OR (`_et` <= CURRENT_WATERMARK(`_et`) AND CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ((`departed_at` - MOD(MOD(`departed_at`, 86400000) + 86400000, 86400000) + 86400000) - 1, 3)) IS TRUE);
 INSERT INTO `dlq`
 SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(`_error` AS BYTES)]
 FROM `source`

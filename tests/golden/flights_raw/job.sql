@@ -1,7 +1,7 @@
--- version 8bf49af2701b
+-- version 09f52eb770d9
 
 SET 'pipeline.name' = 'penstock.flights_raw';
-SET '$internal.pipeline.job-id' = '34700d63e19b0935b12e7473547a8a53';
+SET '$internal.pipeline.job-id' = 'd07971d88ef4b8dd7c9311c222cf9e70';
 SET 'parallelism.default' = '2';
 SET 'pipeline.max-parallelism' = '128';
 SET 'pipeline.object-reuse' = 'true';
@@ -28,18 +28,21 @@ CREATE TEMPORARY TABLE `source` (
   `_partition` INT METADATA FROM 'partition' VIRTUAL,
   `_offset` BIGINT METADATA FROM 'offset' VIRTUAL,
   `_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
-  `_et` AS TO_TIMESTAMP_LTZ(`departed_at`, 3),
-  WATERMARK FOR `_et` AS CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE TO_TIMESTAMP_LTZ(`departed_at` - 1800000, 3) END
+  `_et` TIMESTAMP_LTZ(3) METADATA FROM 'value.event_time' VIRTUAL,
+  WATERMARK FOR `_et` AS CASE WHEN `_et` > `_timestamp` + INTERVAL '1' HOUR THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE `_et` - INTERVAL '30' MINUTE END
 ) WITH (
   'connector' = 'gated-kafka',
   'topic' = 'flights.departed.v1',
   'format' = 'json-or-error',
   'json-or-error.required' = 'flight_id;origin;dest;carrier;scheduled_at;departed_at;distance_mi',
   'json-or-error.timestamps' = 'scheduled_at;departed_at',
+  'json-or-error.event-time' = 'departed_at',
   'properties.bootstrap.servers' = '127.0.0.1:19092',
   'properties.group.id' = 'penstock-golden-flights_raw',
   'properties.auto.offset.reset' = 'earliest',
   'properties.isolation.level' = 'read_committed',
+  'properties.fetch.min.bytes' = '65536',
+  'properties.fetch.max.wait.ms' = '50',
   'scan.startup.mode' = 'earliest-offset',
   'scan.topic-partition-discovery.interval' = '30 s'
 );
@@ -57,7 +60,7 @@ CREATE TEMPORARY TABLE `out` (
   'connector' = 'kafka',
   'topic' = 'penstock.flights_raw.out',
   'sink.delivery-guarantee' = 'exactly-once',
-  'sink.transactional-id-prefix' = 'penstock-golden-flights_raw-out-34700d63-',
+  'sink.transactional-id-prefix' = 'penstock-golden-flights_raw-out-d07971d8-',
   'sink.transaction-naming-strategy' = 'pooling',
   'properties.transaction.timeout.ms' = '900000',
   'properties.compression.type' = 'lz4',
@@ -75,7 +78,7 @@ CREATE TEMPORARY TABLE `late` (
   'connector' = 'kafka',
   'topic' = 'penstock.flights_raw.late',
   'sink.delivery-guarantee' = 'exactly-once',
-  'sink.transactional-id-prefix' = 'penstock-golden-flights_raw-late-34700d63-',
+  'sink.transactional-id-prefix' = 'penstock-golden-flights_raw-late-d07971d8-',
   'sink.transaction-naming-strategy' = 'pooling',
   'properties.transaction.timeout.ms' = '900000',
   'properties.compression.type' = 'lz4',
@@ -91,7 +94,7 @@ CREATE TEMPORARY TABLE `dlq` (
   'connector' = 'kafka',
   'topic' = 'penstock.flights_raw.dlq',
   'sink.delivery-guarantee' = 'exactly-once',
-  'sink.transactional-id-prefix' = 'penstock-golden-flights_raw-dlq-34700d63-',
+  'sink.transactional-id-prefix' = 'penstock-golden-flights_raw-dlq-d07971d8-',
   'sink.transaction-naming-strategy' = 'pooling',
   'properties.transaction.timeout.ms' = '900000',
   'properties.compression.type' = 'lz4',
@@ -104,11 +107,11 @@ BEGIN
 INSERT INTO `out`
 SELECT `origin`, `carrier`, `departed_at`, `delay_min`, `distance_mi`, CAST(`_partition` AS BIGINT), `_offset`
 FROM `source`
-WHERE `_error` IS NULL AND NOT (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp`);
+WHERE `_error` IS NULL AND NOT (`_et` > `_timestamp` + INTERVAL '1' HOUR);
 INSERT INTO `late`
-SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(CASE WHEN TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp` THEN 'too early' ELSE 'late' END AS BYTES), 'event_time', CAST(CAST(`departed_at` AS STRING) AS BYTES)]
+SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(CASE WHEN `_et` > `_timestamp` + INTERVAL '1' HOUR THEN 'too early' ELSE 'late' END AS BYTES), 'event_time', CAST(CAST(`departed_at` AS STRING) AS BYTES)]
 FROM `source`
-WHERE `_error` IS NULL AND (TO_TIMESTAMP_LTZ(`departed_at` - 3600000, 3) > `_timestamp`);
+WHERE `_error` IS NULL AND (`_et` > `_timestamp` + INTERVAL '1' HOUR);
 INSERT INTO `dlq`
 SELECT `_bytes`, MAP['topic', CAST(`_topic` AS BYTES), 'partition', CAST(CAST(`_partition` AS STRING) AS BYTES), 'offset', CAST(CAST(`_offset` AS STRING) AS BYTES), 'timestamp', CAST(CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING) AS BYTES), 'reason', CAST(`_error` AS BYTES)]
 FROM `source`

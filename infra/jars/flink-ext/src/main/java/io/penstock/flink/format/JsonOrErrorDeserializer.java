@@ -14,6 +14,7 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.exc.StreamCon
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.TimestampData;
 
 import java.io.IOException;
 import java.util.HashMap;
@@ -34,6 +35,9 @@ final class JsonOrErrorDeserializer implements DeserializationSchema<RowData> {
 
     private final Field[] fields;
     private final Metadata[] metadata;
+    /** Index of the field that holds the event time, or -1. */
+    private final int eventTimeField;
+
     private final int physicalArity;
     private final int requiredCount;
     private final TypeInformation<RowData> producedType;
@@ -46,9 +50,17 @@ final class JsonOrErrorDeserializer implements DeserializationSchema<RowData> {
 
     private transient long record;
 
+    /** Of the record being read, or null. */
+    private transient TimestampData eventTime;
+
     JsonOrErrorDeserializer(
-            List<Field> fields, int physicalArity, List<Metadata> metadata, TypeInformation<RowData> producedType) {
+            List<Field> fields,
+            String eventTime,
+            int physicalArity,
+            List<Metadata> metadata,
+            TypeInformation<RowData> producedType) {
         this.fields = fields.toArray(new Field[0]);
+        this.eventTimeField = fields.stream().map(Field::name).toList().indexOf(eventTime);
         this.metadata = metadata.toArray(new Metadata[0]);
         this.physicalArity = physicalArity;
         this.requiredCount = (int) fields.stream().filter(Field::required).count();
@@ -83,6 +95,7 @@ final class JsonOrErrorDeserializer implements DeserializationSchema<RowData> {
     public RowData deserialize(byte[] message) {
         GenericRowData row = new GenericRowData(physicalArity + metadata.length);
         String error = null;
+        eventTime = null;
         try {
             read(message, row);
         } catch (Rejected rejected) {
@@ -99,6 +112,7 @@ final class JsonOrErrorDeserializer implements DeserializationSchema<RowData> {
                     switch (metadata[i]) {
                         case ERROR -> error == null ? null : StringData.fromString(error);
                         case BYTES -> message;
+                        case EVENT_TIME -> error == null ? eventTime : null;
                     });
         }
         return row;
@@ -131,6 +145,9 @@ final class JsonOrErrorDeserializer implements DeserializationSchema<RowData> {
                 }
                 Object value = field.read(parser, token);
                 requiredFound += field.required() ? 1 : 0;
+                if (at == eventTimeField) {
+                    eventTime = TimestampData.fromEpochMillis((Long) value);
+                }
                 if (field.position() >= 0) {
                     row.setField(field.position(), value);
                 }

@@ -25,11 +25,14 @@ final class JsonOrErrorFormat implements ProjectableDecodingFormat<Deserializati
 
     private final Set<String> required;
     private final Set<String> timestamps;
+    private final String eventTime;
     private List<Metadata> metadata = List.of();
 
-    JsonOrErrorFormat(List<String> required, List<String> timestamps) {
+    /** @param eventTime one of {@code timestamps}, or null where nobody reads the metadata of that name */
+    JsonOrErrorFormat(List<String> required, List<String> timestamps, String eventTime) {
         this.required = new HashSet<>(required);
         this.timestamps = new HashSet<>(timestamps);
+        this.eventTime = eventTime;
     }
 
     @Override
@@ -38,6 +41,14 @@ final class JsonOrErrorFormat implements ProjectableDecodingFormat<Deserializati
         RowType rowType = (RowType) physicalType.getLogicalType();
         requireColumns(rowType, "required", required);
         requireColumns(rowType, "timestamps", timestamps);
+        if (eventTime != null && !timestamps.contains(eventTime)) {
+            throw new ValidationException(
+                    "json-or-error.event-time is '%s', which json-or-error.timestamps does not list: %s."
+                            .formatted(eventTime, timestamps));
+        }
+        if (eventTime == null && metadata.contains(Metadata.EVENT_TIME)) {
+            throw new ValidationException("The metadata 'event_time' needs json-or-error.event-time, the field to read.");
+        }
         List<Field> fields = new ArrayList<>();
         for (int i = 0; i < rowType.getFieldCount(); i++) {
             String name = rowType.getFieldNames().get(i);
@@ -60,7 +71,7 @@ final class JsonOrErrorFormat implements ProjectableDecodingFormat<Deserializati
                         Projection.of(projections).project(physicalType),
                         metadata.stream().map(m -> DataTypes.FIELD(m.key, m.type)).toList());
         return new JsonOrErrorDeserializer(
-                fields, projections.length, metadata, context.createTypeInformation(produced));
+                fields, eventTime, projections.length, metadata, context.createTypeInformation(produced));
     }
 
     private static int position(int column, int[][] projections) {

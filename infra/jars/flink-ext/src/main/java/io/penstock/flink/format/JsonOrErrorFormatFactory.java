@@ -33,11 +33,17 @@ public final class JsonOrErrorFormatFactory implements DeserializationFormatFact
                     .defaultValues()
                     .withDescription("BIGINT fields, separated by ';', that hold epoch milliseconds of the years 1 to 9999.");
 
+    private static final ConfigOption<String> EVENT_TIME =
+            ConfigOptions.key("event-time")
+                    .stringType()
+                    .noDefaultValue()
+                    .withDescription("The field of 'timestamps' that the metadata 'event_time' gives as TIMESTAMP_LTZ(3).");
+
     @Override
     public DecodingFormat<DeserializationSchema<RowData>> createDecodingFormat(
             DynamicTableFactory.Context context, ReadableConfig options) {
         FactoryUtil.validateFactoryOptions(this, options);
-        return new JsonOrErrorFormat(options.get(REQUIRED), options.get(TIMESTAMPS));
+        return new JsonOrErrorFormat(options.get(REQUIRED), options.get(TIMESTAMPS), options.get(EVENT_TIME));
     }
 
     @Override
@@ -52,6 +58,6 @@ public final class JsonOrErrorFormatFactory implements DeserializationFormatFact
 
     @Override
     public Set<ConfigOption<?>> optionalOptions() {
-        return Set.of(REQUIRED, TIMESTAMPS);
+        return Set.of(REQUIRED, TIMESTAMPS, EVENT_TIME);
     }
 }

@@ -8,7 +8,12 @@ enum Metadata {
     /** NULL for a good row, else "class: detail". */
     ERROR("error", DataTypes.STRING().nullable()),
     /** The record's value as it was received, good or bad; NULL for a null value. */
-    BYTES("bytes", DataTypes.BYTES().nullable());
+    BYTES("bytes", DataTypes.BYTES().nullable()),
+    /**
+     * The field that {@code event-time} names, as a timestamp made once for all who use it; NULL for a
+     * broken record.
+     */
+    EVENT_TIME("event_time", DataTypes.TIMESTAMP_LTZ(3).nullable());
 
     final String key;
     final DataType type;

@@ -15,6 +15,7 @@ import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.connector.Projection;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.TimestampData;
 import org.apache.flink.table.factories.DeserializationFormatFactory;
 import org.apache.flink.table.factories.FactoryUtil;
 import org.apache.flink.table.runtime.connector.source.ScanRuntimeProviderContext;
@@ -65,7 +66,8 @@ class JsonOrErrorTest {
 
     private static DeserializationSchema<RowData> decoder(
             List<String> required, List<String> timestamps, List<String> metadata, int[] projection) throws Exception {
-        JsonOrErrorFormat declared = new JsonOrErrorFormat(required, timestamps);
+        JsonOrErrorFormat declared =
+                new JsonOrErrorFormat(required, timestamps, timestamps.isEmpty() ? null : timestamps.get(0));
         declared.applyReadableMetadata(metadata);
         DeserializationSchema<RowData> decoder =
                 InstantiationUtil.clone( // it travels to the task managers
@@ -348,7 +350,31 @@ class JsonOrErrorTest {
     }
 
     @Test
+    void givesTheEventTimeOfGoodRecordsOnlyWhetherOrNotTheFieldIsRead() throws Exception {
+        for (int[] projection : new int[][] {{0, 1}, {0}, {}}) {
+            DeserializationSchema<RowData> decoder = decoder(List.of(), List.of("at"), List.of("event_time"), projection);
+            int at = projection.length;
+            GenericRowData good = one(decoder, "{\"id\":\"a\",\"at\":1700000000123}".getBytes(StandardCharsets.UTF_8));
+            assertEquals(TimestampData.fromEpochMillis(1_700_000_000_123L), good.getTimestamp(at, 3));
+            assertTrue(one(decoder, "{\"id\":\"a\"}".getBytes(StandardCharsets.UTF_8)).isNullAt(at));
+            assertTrue(one(decoder, "{\"at\":1,\"id\":7}".getBytes(StandardCharsets.UTF_8)).isNullAt(at));
+        }
+    }
+
+    @Test
     void refusesWhatItCannotHonour() {
+        assertTrue(
+                assertThrows(ValidationException.class, () -> decoder(List.of(), List.of(), List.of("event_time"), new int[] {0}))
+                        .getMessage()
+                        .contains("needs json-or-error.event-time"));
+        assertTrue(
+                assertThrows(
+                                ValidationException.class,
+                                () ->
+                                        new JsonOrErrorFormat(List.of(), List.of("at"), "big")
+                                                .createRuntimeDecoder(ScanRuntimeProviderContext.INSTANCE, TYPE, new int[][] {{0}}))
+                        .getMessage()
+                        .contains("event-time is 'big', which json-or-error.timestamps does not list"));
         refuses(TYPE, List.of("nope"), List.of(), "json-or-error.required names 'nope'");
         refuses(TYPE, List.of(), List.of("nope"), "json-or-error.timestamps names 'nope'");
         refuses(TYPE, List.of(), List.of("id"), "declare it as BIGINT");
@@ -361,7 +387,7 @@ class JsonOrErrorTest {
         ValidationException e =
                 assertThrows(
                         ValidationException.class,
-                        () -> new JsonOrErrorFormat(required, timestamps).createRuntimeDecoder(ScanRuntimeProviderContext.INSTANCE, type, all));
+                        () -> new JsonOrErrorFormat(required, timestamps, null).createRuntimeDecoder(ScanRuntimeProviderContext.INSTANCE, type, all));
         assertTrue(e.getMessage().contains(message), e.getMessage());
     }
 
@@ -372,8 +398,9 @@ class JsonOrErrorTest {
         Configuration options = new Configuration();
         options.setString("required", "id;at");
         options.setString("timestamps", "at");
+        options.setString("event-time", "at");
         JsonOrErrorFormat declared = (JsonOrErrorFormat) factory.createDecodingFormat(null, options);
         declared.createRuntimeDecoder(ScanRuntimeProviderContext.INSTANCE, TYPE, Projection.all(TYPE).toNestedIndexes());
-        assertEquals(List.of("error", "bytes"), List.copyOf(declared.listReadableMetadata().keySet()));
+        assertEquals(List.of("error", "bytes", "event_time"), List.copyOf(declared.listReadableMetadata().keySet()));
     }
 }
