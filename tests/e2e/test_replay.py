@@ -101,7 +101,7 @@ class Reader:
         self.failures: list[str] = []
         self.reads = 0
         self._druid = Druid(shop.stack.env.druid)
-        self._query = f'SELECT TIME_FLOOR(__time, \'PT1H\') AS hour, SUM("_rows") AS n FROM "{name}" GROUP BY 1'
+        self._query = f'SELECT TIME_FLOOR(__time, \'PT1H\') AS "segment", SUM("_rows") AS "n" FROM "{name}" GROUP BY 1'
 
     def look(self) -> None:
         self.reads += 1
@@ -111,7 +111,7 @@ class Reader:
             self.failures.append(str(error))
             return
         for row in rows:
-            seen = self.seen.setdefault(row["hour"], [])
+            seen = self.seen.setdefault(row["segment"], [])
             if not seen or seen[-1] != row["n"]:
                 seen.append(row["n"])
 
@@ -177,6 +177,12 @@ def test_run_again_it_changes_nothing(disordered: Cli) -> None:
     assert {it["id"]: it["status"] for it in history if it["id"].startswith("e2e-")} == {
         f"e2e-{name}": "done" for name in NAMES
     }
+
+
+def test_the_ledger_knows_what_was_healed(disordered: Cli) -> None:
+    for ledger in disordered.verify(*NAMES):
+        assert ledger["equal"], ledger["differences"]
+        assert (sum(segment["healed"] for segment in ledger["segments"]) > 0) == (ledger["pipeline"] != "clicks_raw")
 
 
 def test_what_can_not_be_exact_is_refused(disordered: Cli) -> None:
