@@ -41,6 +41,11 @@ class MemoryDruid:
         self._read[name][partition] = offset + 1
         self.held.setdefault(name, []).append(row)
 
+    def fail_task(self, name: str) -> None:
+        """Let the task that handed off last fail after all: its successor holds its rows, as if read again."""
+        self.held[name] = [*self.published.pop(name, []), *self.held.get(name, [])]
+        self._began.pop(name, None)
+
     def rows(self, name: str) -> list[Row]:
         """Return all that a query sees."""
         return sorted([*self.published.get(name, []), *self.held.get(name, [])])

@@ -9,6 +9,7 @@ import pytest
 from penstock.errors import NotEqualError, PenstockError, RefusedError
 from penstock.lifecycle import start
 from penstock.pipeline import Pipeline
+from penstock.replay.derive import batch_job_id
 from penstock.replay.render import verdict
 from penstock.replay.run import abandon
 from penstock.services.flink import local
@@ -211,3 +212,29 @@ def test_without_the_hand_off_rows_would_be_doubled(tmp_path: Path, monkeypatch:
     with pytest.raises(NotEqualError, match="Druid does not serve what was computed"):
         life.replay()
     assert sum(events for _, events in life.rows(0, HOUR)) == 5 + 7
+
+
+def test_run_again_the_hand_off_is_looked_at_again(tmp_path: Path) -> None:
+    """Between the death and the next run Druid's task may have failed, and its successor begun further back."""
+    life, counter = lived(tmp_path / "whole"), Fault()
+    life.replay(fault=counter)
+    wanted = life.rows()
+    life = lived(tmp_path / "it")
+    with pytest.raises(Crash):
+        life.replay(fault=Fault(counter.calls.index("submit_task") + 1))
+    assert "hand off" in life.replays.read()["r1"].done
+    life.druid.fail_task("sales")
+    life.replay()
+    assert life.rows() == wanted
+
+
+def test_a_computation_that_flink_has_forgotten_is_begun_anew_elsewhere(tmp_path: Path) -> None:
+    """A new run in the folder of the old one would leave the files of both: each row twice."""
+    life, counter = lived(tmp_path / "whole"), Fault()
+    life.replay(fault=counter)
+    life = lived(tmp_path / "it")
+    with pytest.raises(Crash):
+        life.replay(fault=Fault(counter.calls.index("submit_batch") + 1, after=True))
+    life.flink.forget(batch_job_id("test", "r1", 1))
+    done = life.replay()
+    assert (done.status, done.attempt) == ("done", 2)
