@@ -238,3 +238,24 @@ def test_a_computation_that_flink_has_forgotten_is_begun_anew_elsewhere(tmp_path
     life.flink.forget(batch_job_id("test", "r1", 1))
     done = life.replay()
     assert (done.status, done.attempt) == ("done", 2)
+
+
+def test_a_failed_publication_is_tried_anew_under_another_id(tmp_path: Path) -> None:
+    life, counter = lived(tmp_path / "whole"), Fault()
+    life.replay(fault=counter)
+    life = lived(tmp_path / "it")
+    with pytest.raises(Crash):
+        life.replay(fault=Fault(counter.calls.index("submit_task") + 1))
+    life.druid.tasks["penstock_replay_test_r1_1"] = "FAILED"
+    assert life.replay().task == 2
+    assert life.rows(0, 60_000) == [(0, 1), (0, 2)]
+
+
+def test_replays_are_listed_in_the_order_in_which_they_ended(tmp_path: Path) -> None:
+    """Of a segment that was replayed twice the newest counts, whichever was begun first."""
+    life = lived(tmp_path)
+    first = life.replay(id="r1")
+    life.replay(id="r2")
+    assert list(life.replays.read()) == ["r1", "r2"]
+    life.replays.write(first)
+    assert list(life.replays.read()) == ["r2", "r1"]
