@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from penstock.errors import NotEqualError, PenstockError, RefusedError
-from penstock.lifecycle import start
+from penstock.lifecycle import start, stop
 from penstock.pipeline import Pipeline
 from penstock.replay.derive import batch_job_id
 from penstock.replay.render import verdict
@@ -259,3 +260,37 @@ def test_replays_are_listed_in_the_order_in_which_they_ended(tmp_path: Path) -> 
     assert list(life.replays.read()) == ["r1", "r2"]
     life.replays.write(first)
     assert list(life.replays.read()) == ["r2", "r1"]
+
+
+def test_of_a_long_log_every_event_is_counted_and_a_share_of_the_windows_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.replay.verify.ALL", 1)  # so that every ninth window is compared
+    assert 0 < lived(tmp_path / "good").replay().figures.compared < 6
+    for damage, words in (('"_rows": 0', "have no event behind them"), (f'"window_start": {5 * HOUR}', "lie outside")):
+        life = lived(tmp_path / words[:3])
+        compute = life.flink.bounded
+
+        def damaged(spec, compute=compute, damage=damage) -> None:  # type: ignore[no-untyped-def]
+            compute(spec)
+            folder = local(spec.folder)
+            assert folder is not None
+            text = (folder / "part-0").read_text()
+            name = damage.partition(":")[0]
+            lines = [line for line in text.splitlines() if '"window_start": 60000' in line]
+            assert lines, "a window that is not compared row by row"
+            wrong = [re.sub(rf"{name}: \d+", damage, line) for line in lines]
+            (folder / "part-0").write_text("\n".join([*(set(text.splitlines()) - set(lines)), *wrong]) + "\n")
+
+        life.flink.bounded = damaged
+        with pytest.raises(NotEqualError, match=words) as caught:
+            life.replay()
+        assert "segment 1970-01-01T00:00Z: 7 events in the log" in caught.value.message
+
+
+def test_a_job_that_was_stopped_before_stays_stopped(tmp_path: Path) -> None:
+    life = lived(tmp_path, RAW)
+    stop("sales_raw", life.services(), life.settings, timeout=0.2)
+    assert life.replay().status == "done"
+    assert life.registry.read()["sales_raw"].status == "stopped"
+    assert not [job for job in life.flink.jobs() if job.live]
