@@ -12,7 +12,7 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 .venv/.synced: requirements.lock pyproject.toml
-	@echo "setting up .venv"
+	@echo "setting up .venv (half a minute when nothing is cached)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
@@ -21,7 +21,7 @@ help: ## list the targets
 
 JAR_SOURCES := $(shell find infra/jars -type f -not -path '*/target/*' 2>/dev/null)
 .penstock/jars/.built: $(JAR_SOURCES)
-	@echo "fetching and building jars (Maven)"
+	@echo "fetching and building jars by Maven (a minute when nothing is cached)"
 	@mvn --quiet --batch-mode -Dstyle.color=never --file infra/jars/pom.xml -DskipTests package
 	@touch $@
 

@@ -44,7 +44,8 @@ def _up(settings: Settings, console: Console) -> None:
     from penstock.stack import up
 
     with rich_progress("up") as progress:
-        console.print(status_table(up(settings, progress)))
+        parts = up(settings, progress)
+    console.print(status_table(parts))
 
 
 def _remove(settings: Settings, pipelines: list[Pipeline]) -> None:
