@@ -131,21 +131,15 @@ def render(ledger: Ledger, *, all_segments: bool = False) -> Group:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("segment", "read", "filtered", "late", "open", "counted", "healed", "Druid", "shortfall"):
-        table.add_column(title, justify="left" if title == "segment" else "right")
+    healed = any(segment.healed for segment in ledger.segments)
+    names = ("read", "filtered", "late", "open", "counted", *(["healed"] if healed else []), "druid", "shortfall")
+    table.add_column("segment")
+    for name in names:
+        table.add_column(name.replace("druid", "Druid"), justify="right")
     wrong = [segment for segment in ledger.segments if not segment.equal]
     listed = ledger.segments if all_segments else (wrong or ledger.segments)[-LISTED:]
     for segment in listed:
-        counts = (
-            segment.read,
-            segment.filtered,
-            segment.late,
-            segment.open,
-            segment.counted,
-            segment.healed,
-            segment.druid,
-            segment.shortfall,
-        )
+        counts = [getattr(segment, name) for name in names]
         table.add_row(segment.start, *(f"{count:,}" for count in counts), style=None if segment.equal else "red")
     lines: list[Any] = [Text(summary(ledger), style="bold green" if ledger.equal else "bold red")]
     lines += [Text(f"note: {note}", style="yellow") for note in ledger.notes]
