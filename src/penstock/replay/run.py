@@ -214,7 +214,10 @@ def _now() -> str:
 
 @contextmanager
 def only_one(settings: Settings, replay: str) -> Iterator[None]:
-    """Let one process of this project run a replay; the operating system frees the lock however that ends."""
+    """Let one process of this project run a replay; the operating system frees the lock however that ends.
+
+    The file goes when the replay has ended without an error: its record, not the lock, tells from then on.
+    """
     from filelock import FileLock, Timeout
 
     file = settings.home / "locks" / f"{settings.env.name}.replay.{replay}.lock"
@@ -222,5 +225,6 @@ def only_one(settings: Settings, replay: str) -> Iterator[None]:
     try:
         with FileLock(file, timeout=0):
             yield
+            file.unlink(missing_ok=True)
     except Timeout:
         raise RefusedError(f"replay {replay} is being run by another process", hint="wait for it to end") from None

@@ -12,7 +12,7 @@ from penstock.lifecycle import start, stop
 from penstock.pipeline import Pipeline
 from penstock.replay.derive import batch_job_id
 from penstock.replay.render import verdict
-from penstock.replay.run import abandon
+from penstock.replay.run import abandon, only_one
 from penstock.services.flink import local
 
 from ..memory import Crash, Fault
@@ -78,6 +78,14 @@ def test_run_twice_it_changes_nothing(tmp_path: Path) -> None:
     assert life.replay(fault=counter) == first
     assert counter.calls == []
     assert outcome(life) == before
+    assert not list((tmp_path / ".penstock" / "locks").glob("*.replay.*")), "nothing is left of it but its record"
+
+
+def test_two_processes_do_not_run_the_same_replay(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    with only_one(life.settings, "r1"), pytest.raises(RefusedError, match="is being run by another process"):
+        life.replay()
+    assert life.replay().status == "done"
 
 
 @pytest.mark.parametrize("name", PIPELINES)
