@@ -94,13 +94,23 @@ def close(work: Work, replay: Replay, step: Close) -> Replay:
             return Pending(error.message)
         if flink.restored(job.id) != before:
             return Pending("its job was restored meanwhile")
-        latest = flink.latest_checkpoint(job.id)
         cut = Cut({}, {}, watermark=watermark, job_id=job.id)
-        found.append(replay.but(cut=cut, settled=Settled(checkpoint, latest[1] if latest else "", {})))
+        found.append(replay.but(cut=cut, settled=Settled(checkpoint, _path(work, job.id, checkpoint), {})))
         return True
 
     work.until(f"{name}: windows to {utc(work.scope.end)} closed", probe, interval=0.5)
     return found[0]
+
+
+def _path(work: Work, job_id: str, checkpoint: int) -> str:
+    """Return where the newest checkpoint is: that one, or one after it; Flink's figures may be a second behind."""
+
+    def probe() -> str | Pending:
+        newest = work.services.flink.latest_checkpoint(job_id)
+        return newest[1] if newest and newest[0] >= checkpoint else Pending("not listed yet")
+
+    subject = f"checkpoint {checkpoint} of job {job_id}"
+    return until(subject, probe, timeout=work.timeout, interval=0.2, progress=work.progress)
 
 
 def stop_live(work: Work, replay: Replay) -> Replay:

@@ -149,7 +149,8 @@ def history(replays: Iterable[Replay]) -> Table:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("id", "pipeline", "from", "to", "status", "change", "began", "by", "reason"):
-        table.add_column(title, justify="right" if title == "change" else "left")
+        # An id is there to be copied: it is never cut short.
+        table.add_column(title, justify="right" if title == "change" else "left", no_wrap=title == "id")
     for replay in replays:
         figures, asked = replay.figures, replay.asked
         known = bool(figures.computed)
