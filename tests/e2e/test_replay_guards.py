@@ -16,17 +16,18 @@ from penstock.services.protocols import connect
 from penstock.settings import load_settings
 
 from ..cli import Cli
-from .test_replay import _expected, _pipeline, _served
+from .test_replay import _expected, _pipeline, _served, make_room
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def lively(shop: Cli) -> Cli:
+def lively(shop: Cli, flights: Cli) -> Cli:
     """A day of its own: two hours of clicks, a part of them late, and later ones that close the windows."""
+    make_room(flights)
     shop.run("apply")
-    shop.produce(30_000, late=0.05, seed=11, start="2024-03-01T00:00", step=240)
-    shop.produce(2_000, seed=12, start="2024-03-01T03:00", step=20)
+    shop.produce(30_000, late=0.05, seed=11, start="2024-04-01T00:00", step=240)
+    shop.produce(2_000, seed=12, start="2024-04-01T03:00", step=20)
     for ledger in shop.verify("clicks_hop", "clicks_tumble"):
         assert ledger["equal"], ledger["differences"]
     return shop
@@ -36,7 +37,7 @@ def test_without_the_hand_off_the_range_is_counted_twice(lively: Cli, monkeypatc
     pipeline = _pipeline(lively, "clicks_tumble")
     settings = load_settings(lively.project, environ=lively.environ)
     services = connect(settings)
-    within = scope(pipeline, "2024-03-01T00:00", "2024-03-01T02:00")
+    within = scope(pipeline, "2024-04-01T00:00", "2024-04-01T02:00")
     request = asked(within, dry_run=False, rate=None, reason="naive")
     made = prepare(pipeline, within, request, services, settings, id="naive")
     refuse(made)
@@ -52,7 +53,7 @@ def test_without_the_hand_off_the_range_is_counted_twice(lively: Cli, monkeypatc
 
 
 def test_a_rate_is_kept_and_a_proper_replay_puts_it_right(lively: Cli) -> None:
-    words = ("--from", "2024-03-01T00:00", "--to", "2024-03-01T02:00", "--rate", "3000", "--json")
+    words = ("--from", "2024-04-01T00:00", "--to", "2024-04-01T02:00", "--rate", "3000", "--json")
     receipt = json.loads(lively.run("replay", "clicks_tumble", *words))
     assert receipt["status"] == "done"
     assert receipt["seconds"]["compute"] > receipt["figures"]["read"] / 3000 * 0.9
