@@ -230,20 +230,8 @@ def _prepare(
     }
     for name, query in tables.items():
         connection.execute(f"CREATE OR REPLACE TABLE {name} AS {query}")
-    connection.execute(
-        "CREATE OR REPLACE TABLE expected_served AS SELECT * FROM expected "
-        "WHERE _segment NOT IN (SELECT _segment FROM healing)"
-    )
-    for (number,) in connection.execute("SELECT DISTINCT healing FROM healing").fetchall():
-        # A replay counts what lies before its cut, late or not; what came later is late, and waits for the next.
-        connection.execute(
-            "CREATE OR REPLACE TABLE healed_events AS SELECT p.* FROM parsed p JOIN "
-            f'(SELECT DISTINCT _partition, "end" FROM healing WHERE healing = {number}) h USING (_partition) '
-            'WHERE _kept AND (NOT _late OR (NOT _early AND _offset < h."end"))'
-        )
-        rows = compared(f"({oracle.result_query(pipeline, events='healed_events')})", time)
-        covered = f"SELECT _segment FROM healing WHERE healing = {number}"
-        connection.execute(f"INSERT INTO expected_served {rows} AND {segment(time)} IN ({covered})")
+    healed = f"({oracle.result_query(pipeline, events='healed_events')})"
+    _expect_served(connection, compared(healed, time))
     if isinstance(transform, Aggregate):
         connection.execute("CREATE OR REPLACE VIEW result_rows AS SELECT * FROM result_in_range")
     else:
@@ -253,6 +241,26 @@ def _prepare(
     connection.execute(
         f"CREATE OR REPLACE VIEW counted AS SELECT _segment, {counted} AS n FROM result_in_range GROUP BY _segment"
     )
+
+
+def _expect_served(connection: duckdb.DuckDBPyConnection, healed: str) -> None:
+    """Build `expected_served`, what Druid must hold: `expected`, and in replayed segments what `healed` gives.
+
+    `healed` is a query over `healed_events`.  A replay counts what lies before its cut, late or not; what came later is
+    late, and waits for the next one.
+    """
+    connection.execute(
+        "CREATE OR REPLACE TABLE expected_served AS SELECT * FROM expected "
+        "WHERE _segment NOT IN (SELECT _segment FROM healing)"
+    )
+    for (number,) in connection.execute("SELECT DISTINCT healing FROM healing").fetchall():
+        connection.execute(
+            "CREATE OR REPLACE TABLE healed_events AS SELECT p.* FROM parsed p JOIN "
+            f'(SELECT DISTINCT _partition, "end" FROM healing WHERE healing = {number}) h USING (_partition) '
+            'WHERE _kept AND (NOT _late OR (NOT _early AND _offset < h."end"))'
+        )
+        covered = f"SELECT _segment FROM healing WHERE healing = {number}"
+        connection.execute(f"INSERT INTO expected_served SELECT * FROM ({healed}) WHERE _segment IN ({covered})")
 
 
 def _load_healings(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, healings: Sequence[Healing]) -> None:
