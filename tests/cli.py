@@ -59,7 +59,7 @@ class Cli:
     def verify(self, *pipelines: str) -> list[dict[str, Any]]:
         """Verify and return the ledgers, equal or not."""
         done = self.call("verify", *pipelines, "--json")
-        assert done.returncode in (0, 4), done.stderr
+        assert done.returncode in (0, 4), f"exit {done.returncode}\n{done.stderr}"
         ledgers: list[dict[str, Any]] = json.loads(done.stdout)
         return ledgers
 

@@ -10,7 +10,7 @@ reconcile  recompute and compare (`penstock.reconcile`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import duckdb
@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from penstock import expr
 from penstock.druid import merged_columns
+from penstock.durations import millis
 from penstock.errors import UnavailableError
 from penstock.flink.sql import out_columns
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
-from penstock.reconcile import Ledger, reconcile, served_columns
+from penstock.reconcile import Healing, Ledger, reconcile, served_columns
 from penstock.settings import Settings
 from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
 from penstock.wait import Pending, Progress, Silent, until
@@ -44,7 +45,7 @@ class Log(Protocol):
 Sql = Callable[[str], list[dict[str, Any]]]
 
 
-def verify(
+def verify(  # noqa: PLR0913  (services, a range, what was replayed)
     pipeline: Pipeline,
     settings: Settings,
     *,
@@ -53,13 +54,15 @@ def verify(
     watermark: Callable[[], int | None],
     start: int | None = None,
     end: int | None = None,
+    healings: Sequence[Healing] = (),
     timeout: float = 120,
     progress: Progress | None = None,
 ) -> Ledger:
     """Prove the pipeline's figures for segments of `[start, end)` (epoch ms, aligned to segments; None is unbounded).
 
     `watermark` gives the window operator's watermark (epoch ms), None where the job does not run; `timeout` is the
-    seconds that the job on its way to the cut, or Druid after it, may make no progress.
+    seconds that the job on its way to the cut, or Druid after it, may make no progress.  `healings` are what replays
+    have published, in that order: there Druid holds late records too.
     Raises WaitTimeoutError, UnavailableError.
     """
     show = progress or Silent()
@@ -85,11 +88,11 @@ def verify(
         horizon = _horizon(connection, pipeline, fired)
         _load_result(connection, log, pipeline, fired_end, ends[out])
         show.update("reading Druid")
-        _load_served(connection, log, druid, pipeline, ends[out], horizon, timeout, show)
+        _load_served(connection, log, druid, pipeline, ends[out], horizon, timeout, show, healings)
         # What Druid may have beside what was asked for: rows that were committed while it was read.
         _load_result(connection, log, pipeline, ends[out], log.end_offsets(out, committed=True))
         show.update("comparing with the oracle")
-        ledger = reconcile(connection, pipeline, cut=cut, horizon=horizon, start=start, end=end)
+        ledger = reconcile(connection, pipeline, cut=cut, horizon=horizon, start=start, end=end, healings=healings)
     ledger.notes.extend(notes)
     return ledger
 
@@ -230,12 +233,18 @@ def _load_served(
     horizon: int | None,
     timeout: float,
     show: Progress,
+    healings: Sequence[Healing] = (),
 ) -> None:
     """Load Druid's rows once its total is that of `.out`, or has stood still beside it for the timeout.
 
     A total too great may pass, too: while a task comes back, or as rows that a pass-through pipeline goes on to commit.
     """
     closed = f'WHERE "window_end" <= {horizon or 0}' if isinstance(pipeline.transform, Aggregate) else ""
+    if closed:
+        # What was replayed is there already, and is more than the result topic has.
+        size = millis(pipeline.transform.window.size)  # type: ignore[union-attr]
+        for it in healings:
+            closed += f' AND NOT ("window_end" >= {it.start + size} AND "window_end" < {it.end + size})'
     summed = "sum(_rows)" if isinstance(pipeline.transform, Aggregate) else "count(*)"
     row = connection.execute(f"SELECT {summed} FROM result {closed}").fetchone()
     wanted = int(row[0] or 0) if row else 0
@@ -255,7 +264,7 @@ def _load_served(
     columns = served_columns(pipeline)
     listed = ", ".join(f"{expr.DUCKDB.name(name)} {kind}" for name, kind in columns.items())
     connection.execute(f"CREATE TABLE served ({listed})")
-    rows = druid(served_query(pipeline, horizon)) if wanted else []
+    rows = druid(served_query(pipeline, horizon)) if wanted or healings else []
     if rows:
         table = pa.table({name: [row[name] for row in rows] for name in columns})
         connection.register("batch", table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from penstock.errors import DeclarationError, UnavailableError
 from penstock.flink.spec import job_name
 from penstock.ledger import verify
 from penstock.pipeline import Aggregate, Pipeline
-from penstock.reconcile import Ledger
+from penstock.reconcile import Healing, Ledger
+from penstock.replay.record import Replay, Replays
 from penstock.segments import moment, widen
 from penstock.settings import Settings
 from penstock.wait import Progress
@@ -39,6 +41,7 @@ def prove(
     from penstock.services.druid import Druid
     from penstock.services.flink import Flink
     from penstock.services.kafka import Kafka
+    from penstock.services.registry import producer
 
     first, last = widen(
         None if start is None else moment("--from", start),
@@ -47,7 +50,8 @@ def prove(
     )
     if first is not None and last is not None and first >= last:
         raise DeclarationError(f"--from {start} is not before --to {end}")
-    flink = Flink(settings.env.flink)
+    flink, kafka = Flink(settings.env.flink), Kafka(settings.env.kafka)
+    replays = Replays(settings.env, kafka, producer(settings.env.kafka)).read().values()
 
     def watermark() -> int | None:
         try:
@@ -59,16 +63,31 @@ def prove(
     ledger = verify(
         pipeline,
         settings,
-        log=Kafka(settings.env.kafka),
+        log=kafka,
         druid=Druid(settings.env.druid).sql,
         watermark=watermark,
         start=first,
         end=last,
+        healings=healings(pipeline, replays),
         timeout=timeout,
         progress=progress,
     )
     ledger.notes.extend(_overlap(pipeline))
     return ledger
+
+
+def healings(pipeline: Pipeline, replays: Iterable[Replay]) -> list[Healing]:
+    """Return what replays of a windowed pipeline have published, in that order.
+
+    Without windows nothing is late, so that a replay publishes what was there.
+    """
+    if not isinstance(pipeline.transform, Aggregate):
+        return []
+    return [
+        Healing(it.asked.wide_start, it.asked.wide_end, it.cut.high)
+        for it in replays
+        if it.pipeline == pipeline.name and it.status == "done" and it.cut is not None
+    ]
 
 
 def _overlap(pipeline: Pipeline) -> list[str]:
@@ -112,20 +131,15 @@ def render(ledger: Ledger, *, all_segments: bool = False) -> Group:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("segment", "read", "filtered", "late", "open", "counted", "Druid", "shortfall"):
-        table.add_column(title, justify="left" if title == "segment" else "right")
+    healed = any(segment.healed for segment in ledger.segments)
+    names = ("read", "filtered", "late", "open", "counted", *(["healed"] if healed else []), "druid", "shortfall")
+    table.add_column("segment")
+    for name in names:
+        table.add_column(name.replace("druid", "Druid"), justify="right")
     wrong = [segment for segment in ledger.segments if not segment.equal]
     listed = ledger.segments if all_segments else (wrong or ledger.segments)[-LISTED:]
     for segment in listed:
-        counts = (
-            segment.read,
-            segment.filtered,
-            segment.late,
-            segment.open,
-            segment.counted,
-            segment.druid,
-            segment.shortfall,
-        )
+        counts = [getattr(segment, name) for name in names]
         table.add_row(segment.start, *(f"{count:,}" for count in counts), style=None if segment.equal else "red")
     lines: list[Any] = [Text(summary(ledger), style="bold green" if ledger.equal else "bold red")]
     lines += [Text(f"note: {note}", style="yellow") for note in ledger.notes]

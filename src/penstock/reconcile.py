@@ -10,6 +10,7 @@ Tables of the connection, filled by `penstock.ledger`:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from penstock import expr, oracle
 from penstock.durations import millis
 from penstock.flink.sql import out_columns
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
+from penstock.segments import ceiling
 
 #: How far two sums of doubles may be apart, as a share: their order differs.
 TOLERANCE = 1e-9
@@ -29,7 +31,10 @@ NAMED = 20
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment's account.  Counts are events, or, where windows overlap, (event, window) pairs."""
+    """One segment's account.  Counts are events, or, where windows overlap, (event, window) pairs.
+
+    `healed` are those of the late ones that a replay has counted: they are in Druid, not in the result topic.
+    """
 
     start: str
     read: int
@@ -38,6 +43,7 @@ class Segment:
     open: int
     counted: int
     druid: int
+    healed: int = 0
 
     @property
     def shortfall(self) -> int:
@@ -46,11 +52,21 @@ class Segment:
 
     @property
     def equal(self) -> bool:
-        return self.shortfall == 0 and self.druid == self.counted
+        return self.shortfall == 0 and self.druid == self.counted + self.healed
 
     def __str__(self) -> str:
         counts = f"{self.counted:,} counted, {self.filtered:,} filtered, {self.late:,} late, {self.open:,} open"
+        counts += f", {self.healed:,} healed" if self.healed else ""
         return f"segment {self.start}: {self.read:,} read, {counts}; Druid has {self.druid:,}"
+
+
+@dataclass(frozen=True)
+class Healing:
+    """A replay's publication: the windows that start in `[start, end)` (epoch ms) hold every record before `high`."""
+
+    start: int
+    end: int
+    high: Mapping[int, int]
 
 
 @dataclass(frozen=True)
@@ -90,17 +106,22 @@ def reconcile(
     horizon: int | None,
     start: int | None = None,
     end: int | None = None,
+    healings: Sequence[Healing] = (),
 ) -> Ledger:
-    """Close the ledger of the tables above, for segments of `[start, end)` (epoch ms; None is unbounded)."""
+    """Close the ledger of the tables above, for segments of `[start, end)` (epoch ms; None is unbounded).
+
+    `healings` are what replays have published, in that order: of a segment, the last one counts.
+    """
+    _load_healings(connection, pipeline, healings)
     _prepare(connection, pipeline, cut, horizon, start, end)
     segments = _segments(connection)
-    differences = [
+    found = [
         *(str(segment) for segment in segments if not segment.equal),
-        *_duplicates(connection, "rejected", 'partition, "offset"', "sent to the late or dead-letter topic"),
-        *_duplicates(connection, "result_in_range", _identity(pipeline), "in the result topic"),
-        *_duplicates(connection, "served_rows", ", ".join(map(expr.DUCKDB.name, _keys(pipeline))), "in Druid"),
-        *_differences(connection, pipeline, "result_rows", "the result topic"),
-        *_differences(connection, pipeline, "served_rows", "Druid"),
+        *duplicates(connection, "rejected", 'partition, "offset"', "sent to the late or dead-letter topic"),
+        *duplicates(connection, "result_in_range", identity(pipeline), "in the result topic"),
+        *duplicates(connection, "served_rows", ", ".join(map(expr.DUCKDB.name, _keys(pipeline))), "in Druid"),
+        *differences(connection, pipeline, "result_rows", "the result topic"),
+        *differences(connection, pipeline, "served_rows", "Druid", expected="expected_served"),
     ]
     reasons = dict(
         connection.execute(
@@ -127,8 +148,8 @@ def reconcile(
             else 0
         ),
         segments=segments,
-        differences=differences[:NAMED],
-        more_differences=max(0, len(differences) - NAMED),
+        differences=found[:NAMED],
+        more_differences=max(0, len(found) - NAMED),
         notes=[f"{moving} segments are being written to: they are left open"] if moving else [],
     )
 
@@ -161,9 +182,11 @@ def _prepare(
         "ANTI JOIN (SELECT * FROM rejected WHERE branch = 'dlq') USING (partition, \"offset\")"
     )
     connection.execute(
-        f"CREATE OR REPLACE TABLE parsed AS SELECT e.*, {condition} AS _kept, l.partition IS NOT NULL AS _late\n"
+        f"CREATE OR REPLACE TABLE parsed AS SELECT e.*, {condition} AS _kept, l.partition IS NOT NULL AS _late,\n"
+        "coalesce(l.early, FALSE) AS _early\n"
         f"FROM ({oracle.events_query(topic, log='readable')}) e\n"
-        "LEFT JOIN (SELECT DISTINCT partition, \"offset\" FROM rejected WHERE branch = 'late') l\n"
+        "LEFT JOIN (SELECT partition, \"offset\", bool_or(reason = 'too early') AS early FROM rejected "
+        "WHERE branch = 'late' GROUP BY ALL) l\n"
         'ON l.partition = e._partition AND l."offset" = e._offset'
     )
 
@@ -184,10 +207,11 @@ def _prepare(
 
     if isinstance(transform, Aggregate):
         time = result_time = "window_start"
-        pairs = f"SELECT _window AS _time, _kept, _late FROM ({oracle.windows_query(pipeline, events='parsed')})"
+        windows = oracle.windows_query(pipeline, events="parsed")
+        pairs = f"SELECT _window AS _time, _kept, _late, _early, _partition, _offset FROM ({windows})"
     else:
         time, result_time = "__time", f'"{topic.event_time}"'
-        pairs = f"SELECT {result_time} AS _time, _kept, _late FROM parsed"
+        pairs = f"SELECT {result_time} AS _time, _kept, _late, _early, _partition, _offset FROM parsed"
         connection.execute('CREATE OR REPLACE TABLE cut (_partition INT, "end" BIGINT)')
         connection.executemany("INSERT INTO cut VALUES (?, ?)", list(cut.items()))
         connection.execute(
@@ -196,14 +220,18 @@ def _prepare(
         )
     tables = {
         "events": "SELECT * FROM parsed WHERE _kept AND NOT _late",
-        "pairs": f"SELECT *, {segment('_time')} AS _segment, {closed('_time')} AS _closed "
-        f"FROM ({pairs}) WHERE {in_range('_time')}",
+        "pairs": "SELECT p.*, _closed AND _kept AND _late AND NOT _early "
+        'AND coalesce(_offset < h."end", FALSE) AS _healed '
+        f"FROM (SELECT *, {segment('_time')} AS _segment, {closed('_time')} AS _closed "
+        f"FROM ({pairs}) WHERE {in_range('_time')}) p LEFT JOIN healing h USING (_segment, _partition)",
         "expected": compared(f"({oracle.result_query(pipeline)})", time),
         "result_in_range": compared("result", result_time),
         "served_rows": compared("served", time),
     }
     for name, query in tables.items():
         connection.execute(f"CREATE OR REPLACE TABLE {name} AS {query}")
+    healed = f"({oracle.result_query(pipeline, events='healed_events')})"
+    _expect_served(connection, compared(healed, time))
     if isinstance(transform, Aggregate):
         connection.execute("CREATE OR REPLACE VIEW result_rows AS SELECT * FROM result_in_range")
     else:
@@ -215,14 +243,52 @@ def _prepare(
     )
 
 
-def _identity(pipeline: Pipeline) -> str:
+def _expect_served(connection: duckdb.DuckDBPyConnection, healed: str) -> None:
+    """Build `expected_served`, what Druid must hold: `expected`, and in replayed segments what `healed` gives.
+
+    `healed` is a query over `healed_events`.  A replay counts what lies before its cut, late or not; what came later is
+    late, and waits for the next one.
+    """
+    connection.execute(
+        "CREATE OR REPLACE TABLE expected_served AS SELECT * FROM expected "
+        "WHERE _segment NOT IN (SELECT _segment FROM healing)"
+    )
+    for (number,) in connection.execute("SELECT DISTINCT healing FROM healing").fetchall():
+        connection.execute(
+            "CREATE OR REPLACE TABLE healed_events AS SELECT p.* FROM parsed p JOIN "
+            f'(SELECT DISTINCT _partition, "end" FROM healing WHERE healing = {number}) h USING (_partition) '
+            'WHERE _kept AND (NOT _late OR (NOT _early AND _offset < h."end"))'
+        )
+        covered = f"SELECT _segment FROM healing WHERE healing = {number}"
+        connection.execute(f"INSERT INTO expected_served SELECT * FROM ({healed}) WHERE _segment IN ({covered})")
+
+
+def _load_healings(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, healings: Sequence[Healing]) -> None:
+    """Fill `healing`: for each segment that was replayed, the newest replay and where it was cut."""
+    newest: dict[int, int] = {}
+    for number, healing in enumerate(healings):
+        at = healing.start
+        while at < healing.end:
+            newest[at] = number
+            at = ceiling(at + 1, pipeline.sink.segment)
+    connection.execute('CREATE OR REPLACE TABLE healing (_segment BIGINT, healing INT, _partition INT, "end" BIGINT)')
+    rows = [
+        (at, number, partition, high)
+        for at, number in newest.items()
+        for partition, high in healings[number].high.items()
+    ]
+    if rows:
+        connection.executemany("INSERT INTO healing VALUES (?, ?, ?, ?)", rows)
+
+
+def identity(pipeline: Pipeline) -> str:
     """The columns that no two rows of `.out` share."""
     if isinstance(pipeline.transform, Aggregate):
         return ", ".join(["window_start", *(expr.DUCKDB.name(key) for key in pipeline.transform.by)])
     return "_partition, _offset"
 
 
-def _duplicates(connection: duckdb.DuckDBPyConnection, table: str, identity: str, where: str) -> list[str]:
+def duplicates(connection: duckdb.DuckDBPyConnection, table: str, identity: str, where: str) -> list[str]:
     found = connection.execute(f"SELECT {identity}, count(*) FROM {table} GROUP BY ALL HAVING count(*) > 1").fetchall()
     names = [name.strip().strip('"') for name in identity.split(",")]
     return [f"{_words(names, row[:-1])}: {row[-1]} times {where}" for row in found]
@@ -263,8 +329,10 @@ def _keys(pipeline: Pipeline) -> list[str]:
     return ["_partition", "_offset"]
 
 
-def _differences(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, table: str, place: str) -> list[str]:
-    """Compare `expected` with a table, row by row and column by column; name every row that differs."""
+def differences(
+    connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, table: str, place: str, *, expected: str = "expected"
+) -> list[str]:
+    """Compare a table with what is expected, row by row and column by column; name every row that differs."""
     columns, keys = served_columns(pipeline), _keys(pipeline)
     quoted = {name: expr.DUCKDB.name(name) for name in columns}
     values = [name for name in columns if name not in keys]
@@ -280,19 +348,19 @@ def _differences(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, tabl
     selected = [f"COALESCE(e.{quoted[key]}, f.{quoted[key]})" for key in keys]
     selected += [f"e.{quoted[name]}" for name in values] + [f"f.{quoted[name]}" for name in values]
     found = connection.execute(
-        f"SELECT e._there, f._there, {', '.join(selected)} FROM (SELECT *, TRUE AS _there FROM expected) e "
+        f"SELECT e._there, f._there, {', '.join(selected)} FROM (SELECT *, TRUE AS _there FROM {expected}) e "
         f"FULL JOIN (SELECT *, TRUE AS _there FROM {table}) f ON {join} "
         f"WHERE e._there IS NULL OR f._there IS NULL OR {' OR '.join(map(differs, values))} "
         f"ORDER BY {', '.join(selected[: len(keys)])}"
     ).fetchall()
     lines = []
-    for expected, actual, *rest in found:
+    for wanted, actual, *rest in found:
         where = _words(keys, rest[: len(keys)])
         left = dict(zip(values, rest[len(keys) : len(keys) + len(values)], strict=True))
         right = dict(zip(values, rest[len(keys) + len(values) :], strict=True))
         if not actual:
             lines.append(f"{where}: missing in {place}; the log gives {left}")
-        elif not expected:
+        elif not wanted:
             lines.append(f"{where}: in {place} as {right}, but not in the log")
         else:
             wrong = [f"{name} {right[name]} instead of {left[name]}" for name in values if left[name] != right[name]]
@@ -307,10 +375,11 @@ def _segments(connection: duckdb.DuckDBPyConnection) -> list[Segment]:
           SELECT _segment, count(*) AS read,
             count(*) FILTER (NOT _kept) AS filtered,
             count(*) FILTER (_kept AND _late) AS late,
-            count(*) FILTER (_kept AND NOT _late AND NOT _closed) AS open
+            count(*) FILTER (_kept AND NOT _late AND NOT _closed) AS open,
+            count(*) FILTER (_healed) AS healed
           FROM pairs GROUP BY _segment),
         druid_side AS (SELECT _segment, sum(_rows) AS n FROM served_rows GROUP BY _segment)
-        SELECT _segment, read, filtered, late, open, counted.n, druid_side.n
+        SELECT _segment, read, filtered, late, open, counted.n, druid_side.n, healed
         FROM log_side FULL JOIN counted USING (_segment) FULL JOIN druid_side USING (_segment) ORDER BY _segment
         """
     ).fetchall()

@@ -12,6 +12,8 @@ from penstock.druid import supervisor_spec
 from penstock.flink.spec import job_spec
 from penstock.load import load_pipelines
 from penstock.pipeline import Pipeline
+from penstock.replay.derive import batch_spec, publish_spec
+from penstock.replay.scope import Scope, scope
 from penstock.settings import Environment
 from penstock.topics import topic_specs
 
@@ -23,10 +25,24 @@ ENV = Environment(name="golden")
 PIPELINES = load_pipelines(ROOT / "jobs")
 
 
+def a_day(pipeline: Pipeline) -> Scope:
+    return scope(pipeline, "2013-02-01", "2013-02-02")
+
+
 def artefacts(pipeline: Pipeline) -> dict[str, str]:
     spec = job_spec(pipeline, ENV)
     topics = [vars(topic) for topic in topic_specs(pipeline, ENV)]
     config = "\n".join(f"SET '{key}' = '{value}';" for key, value in spec.config.items())
+    bounded = batch_spec(
+        pipeline,
+        ENV,
+        a_day(pipeline),
+        replay="r",
+        attempt=1,
+        low={0: 10, 1: 20},
+        cut={0: 100, 1: 200},
+        parallelism=2,
+    )
     events = oracle.events_query(pipeline.source, pipeline.transform.where)
     return {
         "topics.json": json.dumps(topics, indent=2),
@@ -34,6 +50,8 @@ def artefacts(pipeline: Pipeline) -> dict[str, str]:
             [f"-- version {spec.version}", config, *(f"{t};" for t in spec.tables), spec.statements]
         ),
         "supervisor.json": json.dumps(supervisor_spec(pipeline, ENV), indent=2),
+        "replay.sql": "\n\n".join([*(f"{t};" for t in bounded.tables), f"{bounded.statement};"]),
+        "publish.json": json.dumps(publish_spec(pipeline, a_day(pipeline), ["/files/part-0"], identity="t"), indent=2),
         "oracle.sql": f"{events};\n\n{oracle.result_query(pipeline)};",
     }
 

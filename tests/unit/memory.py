@@ -13,6 +13,7 @@ from penstock.apply import apply
 from penstock.errors import UnavailableError
 from penstock.observe import Observed, observe
 from penstock.plan import plan
+from penstock.replay.record import Replays
 from penstock.services.memory_druid import MemoryDruid
 from penstock.services.memory_flink import MemoryFlink
 from penstock.services.memory_kafka import MemoryKafka
@@ -37,6 +38,10 @@ CHANGING = {
     "drop_datasource",
     "write",
     "submit",
+    "submit_batch",
+    "trigger_checkpoint",
+    "hand_off",
+    "submit_task",
 }
 
 
@@ -85,6 +90,7 @@ class World:
         )
         self.kafka, self.flink, self.druid = MemoryKafka(), MemoryFlink(), MemoryDruid()
         self.registry = Registry(self.settings.env, self.kafka, self._produce)
+        self.replays = Replays(self.settings.env, self.kafka, self._produce)
 
     def _produce(self, topic: str, key: bytes, value: bytes) -> None:
         self.kafka.append(topic, value, key=key)
@@ -96,7 +102,9 @@ class World:
             flink=_Counted(self.flink, fault),
             druid=_Counted(self.druid, fault),
             registry=_Counted(self.registry, fault),
+            replays=_Counted(self.replays, fault),
             submit=fault.around("submit", self.flink.submit),
+            submit_batch=fault.around("submit_batch", self.flink.submit_batch),
         )
 
     def use(self, **flink: Any) -> None:

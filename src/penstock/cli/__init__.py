@@ -9,6 +9,7 @@ import typer
 
 import penstock.cli.data as data
 import penstock.cli.pipelines as pipelines
+import penstock.cli.replay as replay
 import penstock.cli.stack as stack
 from penstock.cli.context import Context, fail
 from penstock.errors import PenstockError
@@ -38,7 +39,7 @@ def _options(
     context.obj = Context(project, env, debug)
 
 
-for group in (stack, pipelines, data):
+for group in (stack, pipelines, data, replay):
     group.register(app)
 
 

@@ -135,9 +135,10 @@ def _tables(pipeline: Pipeline, env: Environment, startup: str, run: str) -> tup
 
 def _statements(pipeline: Pipeline) -> str:
     source, transform = pipeline.source, pipeline.transform
+    rows = sql.on_time(source, transform)
     if isinstance(transform, Aggregate):
-        main = sql.aggregate_insert(source, transform)
+        main = sql.aggregate_insert(source, transform, rows)
     else:
-        main = sql.select_insert(source, transform)
+        main = sql.select_insert(source, transform, rows)
     inserts = [main, sql.late_insert(source, transform), sql.dlq_insert()]
     return "STATEMENT SET\nBEGIN\n" + "\n".join(f"{insert};" for insert in inserts) + "\nEND"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from penstock import expr
 from penstock.durations import millis
@@ -68,8 +68,11 @@ def _too_early(topic: Topic) -> str:
     return f"`_et` > `_timestamp` + {interval(topic.too_early)}"
 
 
-def source_table(topic: Topic, options: Mapping[str, str]) -> str:
-    """Return the source's DDL: fields, the record's origin, error and bytes, event time and watermark."""
+def source_table(topic: Topic, options: Mapping[str, str], *, watermark: bool = True) -> str:
+    """Return the source's DDL: fields, the record's origin, error and bytes, event time and watermark.
+
+    Without a watermark (a bounded source) nothing is late, and there is nothing to gate.
+    """
     columns = [f"{_name(item.name)} {FLINK_TYPES[item.type]}" for item in topic.fields]
     columns += [
         "`_error` STRING METADATA FROM 'value.error' VIRTUAL",
@@ -79,11 +82,15 @@ def source_table(topic: Topic, options: Mapping[str, str]) -> str:
         "`_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
         "`_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
         "`_et` TIMESTAMP_LTZ(3) METADATA FROM 'value.event_time' VIRTUAL",
-        "WATERMARK FOR `_et` AS CASE WHEN "
-        f"{_too_early(topic)} THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE `_et` - {interval(topic.out_of_orderness)} END",
     ]
+    if watermark:
+        behind = f"`_et` - {interval(topic.out_of_orderness)}"
+        columns.append(
+            "WATERMARK FOR `_et` AS CASE WHEN "
+            f"{_too_early(topic)} THEN CAST(NULL AS TIMESTAMP_LTZ(3)) ELSE {behind} END"
+        )
     own = {
-        "connector": "gated-kafka",
+        "connector": "gated-kafka" if watermark else "kafka",
         "topic": topic.name,
         "format": "json-or-error",
         "json-or-error.required": ";".join(item.name for item in topic.fields if not item.nullable),
@@ -101,6 +108,13 @@ def out_table(pipeline: Pipeline, options: Mapping[str, str]) -> str:
     key = transform.by if isinstance(transform, Aggregate) else [name for name in [topic.key] if name in kinds]
     keyed = {"key.format": "json", "key.fields": ";".join(key)} if key else {}
     return _table("out", columns, dict(options) | keyed | {"value.format": "json"})
+
+
+def file_table(pipeline: Pipeline, folder: str) -> str:
+    """Return the DDL of the result as files of JSON lines under the URI `folder`: the columns of the result topic."""
+    kinds = out_columns(pipeline.source, pipeline.transform)
+    columns = [f"{_name(name)} {FLINK_TYPES[kind]}" for name, kind in kinds.items()]
+    return _table("out", columns, {"connector": "filesystem", "path": folder, "format": "json"})
 
 
 def out_columns(topic: Topic, transform: Transform) -> dict[str, str]:
@@ -143,8 +157,35 @@ def _condition(topic: Topic, where: str | None) -> str:
     return f" AND ({expr.render(where, [item.name for item in topic.fields], expr.FLINK)})"
 
 
-def aggregate_insert(topic: Topic, transform: Aggregate) -> str:
-    """Return the main branch of a windowed pipeline: one row a (window, keys), with `_rows`, the events in it."""
+def on_time(topic: Topic, transform: Transform) -> str:
+    """Return the condition of the live job's main branch: what is not late is counted."""
+    return f"NOT {_late(topic, transform)}"
+
+
+def in_range(topic: Topic, start: int, end: int) -> str:
+    """Return the condition of a replay's main branch: dated in `[start, end)` (epoch ms), late or not.
+
+    What is dated too early is so by the log alone, whoever reads it and when: it is not counted here either.
+    """
+    time = _name(topic.event_time)
+    return f"{time} >= {start} AND {time} < {end} AND NOT ({_too_early(topic)})"
+
+
+def starting_in(start: int, end: int) -> str:
+    """Return the condition for windows that start in `[start, end)` (epoch ms)."""
+    return f"`window_start` >= {_timestamp(start)} AND `window_start` < {_timestamp(end)}"
+
+
+def _timestamp(moment: int) -> str:
+    found = datetime(1970, 1, 1) + timedelta(milliseconds=moment)
+    return f"TIMESTAMP '{found.isoformat(sep=' ', timespec='milliseconds')}'"
+
+
+def aggregate_insert(topic: Topic, transform: Aggregate, rows: str, windows: str = "") -> str:
+    """Return the main branch of a windowed pipeline: one row a (window, keys), with `_rows`, the events in it.
+
+    `rows` and `windows` are the conditions on which rows and windows are counted (all windows when empty).
+    """
     names = [item.name for item in topic.fields]
     kinds = expr.measure_types(transform.measures, topic.fields)
     window = transform.window
@@ -164,25 +205,26 @@ def aggregate_insert(topic: Topic, transform: Aggregate) -> str:
         ),
         "COUNT(*) AS `_rows`",
     ]
-    on_time = (
-        f"SELECT * FROM `source` WHERE `_error` IS NULL AND NOT {_late(topic, transform)}"
-        f"{_condition(topic, transform.where)}"
-    )
+    counted = f"SELECT * FROM `source` WHERE `_error` IS NULL AND {rows}{_condition(topic, transform.where)}"
     grouped = ", ".join(["`window_start`", "`window_end`", *keys])
+    where = f"\nWHERE {windows}" if windows else ""
     return (
-        f"INSERT INTO `out`\nWITH on_time AS (\n  {on_time}\n)\nSELECT\n  "
+        f"INSERT INTO `out`\nWITH on_time AS (\n  {counted}\n)\nSELECT\n  "
         + ",\n  ".join(selected)
-        + f"\nFROM TABLE({function})\nGROUP BY {grouped}"
+        + f"\nFROM TABLE({function}){where}\nGROUP BY {grouped}"
     )
 
 
-def select_insert(topic: Topic, transform: Select) -> str:
-    """Return the main branch of a pass-through pipeline: each row, with the partition and offset it came from."""
+def select_insert(topic: Topic, transform: Select, rows: str) -> str:
+    """Return the main branch of a pass-through pipeline: each row, with the partition and offset it came from.
+
+    `rows` is the condition on which rows are passed.
+    """
     names = transform.columns or [item.name for item in topic.fields]
     columns = [*(_name(name) for name in names), "CAST(`_partition` AS BIGINT)", "`_offset`"]
     return (
         f"INSERT INTO `out`\nSELECT {', '.join(columns)}\nFROM `source`\n"
-        f"WHERE `_error` IS NULL AND NOT {_late(topic, transform)}{_condition(topic, transform.where)}"
+        f"WHERE `_error` IS NULL AND {rows}{_condition(topic, transform.where)}"
     )
 
 

@@ -14,13 +14,16 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from penstock.errors import PenstockError, UnavailableError
 from penstock.flink.spec import JobSpec
 from penstock.settings import Settings
 from penstock.wait import Progress, Silent
+
+if TYPE_CHECKING:  # its module derives from this package
+    from penstock.replay.derive import BatchSpec
 
 _REPORT = "@penstock "
 
@@ -37,6 +40,12 @@ def submit(settings: Settings, specs: Sequence[JobSpec], progress: Progress | No
     """
     jobs = [asdict(spec) | {"plan": str(plan_file(settings, spec))} for spec in specs]
     _run({"rest": settings.env.flink.rest, "jobs": jobs}, settings.jars, settings.home / "logs", progress or Silent())
+
+
+def submit_batch(settings: Settings, spec: BatchSpec, progress: Progress | None = None) -> None:
+    """Submit a bounded job; one that Flink already has is success.  Its statement is planned anew: it has no state."""
+    request = {"rest": settings.env.flink.rest, "jobs": [asdict(spec) | {"plan": None}]}
+    _run(request, settings.jars, settings.home / "logs", progress or Silent())
 
 
 def compile_plans(jars: Path, specs: Sequence[JobSpec], folder: Path) -> dict[str, str]:
@@ -123,10 +132,17 @@ def _submit_one(job: dict[str, Any], rest: str | None) -> None:
     configuration = Configuration()
     for key, value in {**_target(rest), **job["config"]}.items():
         configuration.set_string(key, value)
-    settings = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
-    environment = TableEnvironment.create(settings)
+    bounded = job["plan"] is None
+    builder = EnvironmentSettings.new_instance()
+    builder = builder.in_batch_mode() if bounded else builder.in_streaming_mode()
+    environment = TableEnvironment.create(builder.with_configuration(configuration).build())
     for table in job["tables"]:
         environment.execute_sql(table)
+    if bounded:
+        _report(pipeline=job["pipeline"], state="submitting")
+        environment.execute_sql(job["statement"])
+        _report(pipeline=job["pipeline"], state="submitted")
+        return
     plan = Path(job["plan"])
     if not plan.exists():
         _report(pipeline=job["pipeline"], state="compiling")

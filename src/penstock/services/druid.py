@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
@@ -38,6 +39,20 @@ class Supervisor:
     def context(self) -> Mapping[str, Any]:
         return self.spec.get("context") or {}
 
+
+@dataclass(frozen=True)
+class Reading:
+    """A supervisor's tasks, by id: those that read, with the offsets at which each began, and those that publish.
+
+    All that lies before a start was handed to tasks before it: where those have ended well, it is published.
+    """
+
+    active: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    publishing: tuple[str, ...] = ()
+
+
+#: ISO periods of the segment spans.
+PERIODS = {"hour": "PT1H", "day": "P1D", "month": "P1M"}
 
 #: What the broker says of a query that failed because a server it asked was away, busy or just killed.
 PASSING = ("No such server", "UNAVAILABLE", "TIMEOUT", "CAPACITY_EXCEEDED", "RUNTIME_FAILURE")
@@ -115,6 +130,61 @@ class Druid:
             newest = max(errors, key=lambda item: str(item.get("timestamp", "")))
             return _one_line(str(newest.get("message") or newest.get("exceptionClass") or newest))
         return next(iter(self.failures(name, limit=1)), None)
+
+    def reading(self, name: str) -> Reading:
+        """Return what the supervisor's tasks read, by the overlord's own state (never behind)."""
+        status = self.supervisor_status(name)
+        active = {
+            task["id"]: {int(partition): int(offset) for partition, offset in (task["startingOffsets"] or {}).items()}
+            for task in status.get("activeTasks") or []
+        }
+        return Reading(active, tuple(task["id"] for task in status.get("publishingTasks") or []))
+
+    def hand_off(self, name: str, groups: Sequence[int]) -> None:
+        """Ask the task groups to publish what they hold; others go on from there.  Asked for, not awaited."""
+        path = f"{_INDEXER}/supervisor/{quote(name)}/taskGroups/handoff"
+        self._http.request("POST", path, json={"taskGroupIds": list(groups)})
+
+    def realtime_segments(self, name: str, start: int, end: int) -> int:
+        """Return how many segments that touch `[start, end)` (epoch ms) only running tasks serve."""
+        rows = self.sql(
+            "SELECT segment_id FROM sys.segments WHERE datasource = %(name)s AND is_realtime = 1 AND is_active = 1 "
+            'AND "start" < %(end)s AND "end" > %(start)s',
+            {"name": name, "start": _iso(start), "end": _iso(end)},
+        )
+        return len(rows)
+
+    def totals(self, name: str, start: int, end: int, segment: str) -> dict[int, tuple[int, int]]:
+        """Return rows and events (`_rows`) of each segment that has any, by its start; all of `[start, end)`, ms."""
+        try:
+            rows = self.sql(
+                f"SELECT TIMESTAMP_TO_MILLIS(TIME_FLOOR(__time, '{PERIODS[segment]}')) AS s, COUNT(*) AS n, "
+                f'SUM("_rows") AS e FROM "{name}" WHERE __time >= MILLIS_TO_TIMESTAMP({start}) '
+                f"AND __time < MILLIS_TO_TIMESTAMP({end}) GROUP BY 1"
+            )
+        except UnavailableError as error:
+            if "no such datasource" in error.message and not self.datasource_loaded(name):
+                return {}
+            raise
+        return {int(row["s"]): (int(row["n"]), int(row["e"] or 0)) for row in rows}
+
+    def submit_task(self, spec: Mapping[str, Any]) -> None:
+        """Submit a task under its own `id`; one that Druid already has is success."""
+        try:
+            self._http.request("POST", f"{_INDEXER}/task", json=spec)
+        except PenstockError as error:
+            if self.task_state(spec["id"]) is None:
+                raise error
+
+    def task_state(self, task_id: str) -> str | None:
+        """Return RUNNING, SUCCESS or FAILED; None for a task that Druid does not know."""
+        answer = self._http.request("GET", f"{_INDEXER}/task/{quote(task_id)}/status", missing={})
+        return str(answer["status"]["statusCode"]) if answer else None
+
+    def task_failure(self, task_id: str) -> str:
+        """Return why a task failed, in one line."""
+        answer = self._http.request("GET", f"{_INDEXER}/task/{quote(task_id)}/status", missing={})
+        return self._failure({"id": task_id, "errorMsg": (answer or {}).get("status", {}).get("errorMsg")})
 
     def sql(
         self, query: str, parameters: Mapping[str, Any] | None = None, *, timeout: float = 60
@@ -205,6 +275,12 @@ def error_text(text: str) -> str:
     if isinstance(answer, dict):
         return _one_line(str(answer.get("errorMessage") or answer.get("error") or answer))
     return _one_line(str(answer))
+
+
+def _iso(instant: int) -> str:
+    """Write epoch ms as Druid writes the ends of segments, so that text compares as time."""
+    found = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=instant)
+    return f"{found:%Y-%m-%dT%H:%M:%S}.{instant % 1000:03d}Z"
 
 
 def _one_line(text: str) -> str:

@@ -171,6 +171,17 @@ class Flink:
         stats = self._get(f"/jobs/{job_id}/checkpoints", missing={})
         return _newest(stats)
 
+    def restored(self, job_id: str) -> tuple[int, int]:
+        """Return how often the job was restored and when last (epoch ms): the same while it has not gone back."""
+        stats = self._get(f"/jobs/{job_id}/checkpoints", missing={})
+        newest = (stats.get("latest") or {}).get("restored") or {}
+        return int(stats.get("counts", {}).get("restored", 0)), int(newest.get("restore_timestamp", 0))
+
+    def records_read(self, job_id: str) -> int:
+        """Return the records that the job's sources have read so far, as of its last figures (a second old)."""
+        vertices = self.detail(job_id)["vertices"]
+        return sum(int(it["metrics"]["read-records"]) for it in vertices if it["name"].startswith("Source:"))
+
     def restore_point(self, job_id: str, savepoints: str = "") -> RestorePoint:
         """Return where an ended job can be resumed: its newest checkpoint, or savepoint under the URI `savepoints`.
 

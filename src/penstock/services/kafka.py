@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
+    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -76,6 +76,7 @@ class Kafka:
     def __init__(self, settings: KafkaSettings, *, timeout: float = TIMEOUT) -> None:
         self.settings = settings
         self.timeout = timeout
+        self._readers: dict[str, Any] = {}
 
     @cached_property
     def _admin(self) -> AdminClient:
@@ -161,10 +162,25 @@ class Kafka:
     def group_offsets(self, group: str, topic: str) -> dict[int, int]:
         """Return what the group has committed; partitions without a commit are absent."""
         wanted = [TopicPartition(topic, partition) for partition in self._partitions(topic)]
-        request = [ConsumerGroupTopicPartitions(group, wanted)]
-        future = self._admin.list_consumer_group_offsets(request, request_timeout=self.timeout)[group]
-        answer: Any = self._result(future, f"offsets of group {group}")
-        return {item.partition: item.offset for item in answer.topic_partitions if item.offset >= 0}
+        try:
+            found = self._reader_of(group).committed(wanted, timeout=self.timeout)
+        except KafkaException as error:
+            raise translate(error, self.settings.bootstrap, f"offsets of group {group}") from None
+        for item in found:
+            if item.error is not None:
+                raise translate(item.error, self.settings.bootstrap, f"offsets of group {group}")
+        return {item.partition: item.offset for item in found if item.offset >= 0}
+
+    def _reader_of(self, group: str) -> Any:
+        """Return a consumer that never joins the group, and only asks what it has committed.
+
+        The admin client could be asked too, but librdkafka 2.16.1 then kills the process while the group's coordinator
+        moves or is being made: it tells the client's own group, and an admin client has none (`rd_kafka_cgrp_op`).
+        """
+        if group not in self._readers:
+            options = {**client_properties(self.settings), "group.id": group, "enable.auto.commit": False}
+            self._readers[group] = connect(Consumer, options)
+        return self._readers[group]
 
     def read(
         self, topic: str, start: Mapping[int, int], end: Mapping[int, int], *, committed: bool = True

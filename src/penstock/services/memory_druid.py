@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from penstock.errors import PenstockError, UnavailableError
-from penstock.services.druid import Supervisor
+from penstock.segments import floor, moment
+from penstock.services.druid import Reading, Supervisor
 from penstock.wait import Progress
+
+Row = tuple[int, int]
 
 
 class MemoryDruid:
     """`down = True` makes every call raise UnavailableError.
 
-    `offsets` holds the datasources whose offsets are stored, `dropped` those whose segments were marked unused.
+    `offsets` holds the datasources whose offsets are stored, `dropped` those whose segments were marked unused.  Rows
+    are (time, events) pairs: `held` ones are with a running task, `published` ones in segments.
     """
 
     def __init__(self) -> None:
@@ -23,6 +28,27 @@ class MemoryDruid:
         self.offsets: set[str] = set()
         self.dropped: set[str] = set()
         self._supervisors: dict[str, Supervisor] = {}
+        self.held: dict[str, list[Row]] = {}
+        self.published: dict[str, list[Row]] = {}
+        self.tasks: dict[str, str] = {}
+        self._read: dict[str, dict[int, int]] = {}
+        self._began: dict[str, tuple[str, dict[int, int]]] = {}
+
+    def ingest(self, name: str, partition: int, offset: int, row: Row) -> None:
+        """Let the running task of a datasource read a row of its topic, once."""
+        if self._read.setdefault(name, {}).get(partition, 0) > offset:
+            return
+        self._read[name][partition] = offset + 1
+        self.held.setdefault(name, []).append(row)
+
+    def fail_task(self, name: str) -> None:
+        """Let the task that handed off last fail after all: its successor holds its rows, as if read again."""
+        self.held[name] = [*self.published.pop(name, []), *self.held.get(name, [])]
+        self._began.pop(name, None)
+
+    def rows(self, name: str) -> list[Row]:
+        """Return all that a query sees."""
+        return sorted([*self.published.get(name, []), *self.held.get(name, [])])
 
     def set_state(self, name: str, state: str, *, healthy: bool = True) -> None:
         """Put a supervisor into a state, as tests need it."""
@@ -61,6 +87,59 @@ class MemoryDruid:
     def problem(self, name: str) -> str | None:
         self._reach()
         return None if self._supervisors[name].healthy else "the reason in one line"
+
+    def reading(self, name: str) -> Reading:
+        self._reach()
+        if name not in self._supervisors or self._supervisors[name].suspended:
+            return Reading()
+        task, began = self._began.get(name, (f"index_kafka_{name}_0", {}))
+        partitions = self._read.get(name, {})
+        return Reading({task: {partition: began.get(partition, 0) for partition in partitions}})
+
+    def hand_off(self, name: str, groups: Sequence[int]) -> None:
+        self._reach()
+        task, _ = self._began.get(name, (f"index_kafka_{name}_0", {}))
+        self.tasks[task] = "SUCCESS"
+        self.published[name] = [*self.published.get(name, []), *self.held.pop(name, [])]
+        self._began[name] = (f"{task.rpartition('_')[0]}_{len(self.tasks)}", dict(self._read.get(name, {})))
+
+    def realtime_segments(self, name: str, start: int, end: int) -> int:
+        self._reach()
+        return sum(1 for time, _ in self.held.get(name, []) if start <= time < end)
+
+    def totals(self, name: str, start: int, end: int, segment: str) -> dict[int, tuple[int, int]]:
+        self._reach()
+        found: dict[int, tuple[int, int]] = {}
+        for time, events in self.rows(name):
+            if start <= time < end:
+                at = floor(time, segment)
+                count, total = found.get(at, (0, 0))
+                found[at] = (count + 1, total + events)
+        return found
+
+    def submit_task(self, spec: Mapping[str, Any]) -> None:
+        """Replace the rows of the spec's interval, at once: those that a running task holds stay, as in Druid."""
+        self._reach()
+        if spec["id"] in self.tasks:
+            return
+        schema = spec["spec"]["dataSchema"]
+        name, time = schema["dataSource"], schema["timestampSpec"]["column"]
+        first, last = (moment("interval", end) for end in schema["granularitySpec"]["intervals"][0].split("/"))
+        kept = [row for row in self.published.get(name, []) if not first <= row[0] < last]
+        for file in spec["spec"]["ioConfig"]["inputSource"].get("files", []):
+            for line in Path(file).read_text(encoding="utf-8").splitlines():
+                table = json.loads(line)
+                kept.append((table[time], table.get("_rows", 1)))
+        self.published[name] = kept
+        self.tasks[spec["id"]] = "SUCCESS"
+
+    def task_state(self, task_id: str) -> str | None:
+        self._reach()
+        return self.tasks.get(task_id)
+
+    def task_failure(self, task_id: str) -> str:
+        self._reach()
+        return "the reason in one line"
 
     def _change(self, name: str, **changes: Any) -> None:
         self._reach()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from penstock.errors import PenstockError, UnavailableError
 from penstock.flink.spec import JobSpec
@@ -11,13 +12,26 @@ from penstock.services.flink import Job, RestorePoint
 from penstock.settings import Settings
 from penstock.wait import Progress
 
+if TYPE_CHECKING:  # its module derives from this package
+    from penstock.replay.derive import BatchSpec
+
 
 class MemoryFlink:
-    """`down = True` makes every call raise UnavailableError; `specs` are the submissions that Flink took, in order."""
+    """`down = True` makes every call raise UnavailableError; `specs` are the submissions that Flink took, in order.
+
+    `watermarks` by job name, `slots` that are free, `restores` of jobs by id, and `savepoint`, called for each one
+    with the job's name and the path, are the tests' to set.  `bounded` does a bounded job's work, at once.
+    """
 
     def __init__(self) -> None:
         self.down = False
         self.specs: list[JobSpec] = []
+        self.watermarks: dict[str, int | None] = {}
+        self.slots = 8
+        self.restores: dict[str, tuple[int, int]] = {}
+        self.savepoint: Callable[[str, str], None] = lambda name, path: None
+        self.bounded: Callable[[BatchSpec], None] = lambda spec: None
+        self.checkpoints = 0
         self._jobs: dict[str, Job] = {}
         self._points: dict[str, RestorePoint] = {}
         self._failures: dict[str, str] = {}
@@ -73,11 +87,13 @@ class MemoryFlink:
     ) -> str:
         job = self.job(job_id)
         if job is not None and job.live:
-            self.end(job.name, "FINISHED", point=RestorePoint(f"{target_dir}/savepoint-{job_id[:6]}-1"))
-        path = self.restore_point(job_id, target_dir).path
-        if path is None:
+            path = f"{target_dir}/savepoint-{job_id[:6]}-1"
+            self.savepoint(job.name, path)
+            self.end(job.name, "FINISHED", point=RestorePoint(path))
+        left = self.restore_point(job_id, target_dir).path
+        if left is None:
             raise PenstockError(f"job {job_id} left no savepoint in {target_dir}, nor a checkpoint")
-        return path
+        return left
 
     def cancel(self, job_id: str, *, timeout: float = 60) -> None:
         job = self.job(job_id)
@@ -91,6 +107,41 @@ class MemoryFlink:
     def root_exception(self, job_id: str) -> str | None:
         self._reach()
         return self._failures.get(job_id)
+
+    def submit_batch(self, settings: Settings, spec: BatchSpec, progress: Progress | None = None) -> None:
+        self._reach()
+        if spec.job_id in self._jobs:
+            return
+        self._start(spec.job_id, spec.name)
+        self.bounded(spec)
+        job = self._jobs[spec.job_id]
+        if job.live:
+            self._jobs[spec.job_id] = replace(job, state="FINISHED", ended=job.started + 1, running_tasks=0)
+
+    def overview(self) -> Mapping[str, Any]:
+        self._reach()
+        return {"slots-available": self.slots}
+
+    def watermark(self, job_id: str) -> int | None:
+        job = self.job(job_id)
+        return self.watermarks.get(job.name) if job is not None else None
+
+    def trigger_checkpoint(self, job_id: str, *, timeout: float = 60) -> int:
+        self._reach()
+        self.checkpoints += 1
+        return self.checkpoints
+
+    def latest_checkpoint(self, job_id: str) -> tuple[int, str] | None:
+        self._reach()
+        return self.checkpoints, f"memory:/checkpoints/{job_id}/chk-{self.checkpoints}"
+
+    def restored(self, job_id: str) -> tuple[int, int]:
+        self._reach()
+        return self.restores.get(job_id, (0, 0))
+
+    def records_read(self, job_id: str) -> int:
+        self._reach()
+        return 0
 
     def _start(self, job_id: str, name: str) -> None:
         self._jobs[job_id] = Job(job_id, name, "RUNNING", started=self._now(), running_tasks=4, total_tasks=4)

@@ -1,0 +1,166 @@
+"""Verbs of replays: replay, replays, repair."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.context import Context, console, print_json
+from penstock.cli.stack import Json
+from penstock.errors import DeclarationError
+from penstock.wait import rich_progress
+
+if TYPE_CHECKING:
+    from penstock.pipeline import Pipeline
+    from penstock.replay.record import Replay
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    for verb in (replay, replays, repair):
+        app.command(rich_help_panel="Data")(verb)
+
+
+Timeout = Annotated[float, typer.Option(help="Seconds for each wait to see something change.", min=1)]
+
+
+def replay(  # noqa: PLR0913  (a command's options)
+    context: typer.Context,
+    pipeline: Annotated[str | None, typer.Argument(help="A pipeline's name; a known --id has its own.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="UTC, such as 2013-02-01 or 2013-02-01T06:00Z.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="UTC, exclusive; both are widened to whole segments.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and verify, publish nothing.")] = False,
+    rate: Annotated[float | None, typer.Option(help="The most records to read a second.", min=1)] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the receipt.")] = "",
+    name: Annotated[str | None, typer.Option("--id", help="Its id: once more, it goes on or changes nothing.")] = None,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")] = False,
+    timeout: Timeout = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Compute a past range anew from the log, late records included, and replace it in Druid in one stroke."""
+    from penstock.replay import render
+    from penstock.replay.run import asked, prepare, refuse, run
+    from penstock.replay.scope import scope
+
+    owner: Context = context.obj
+    known = owner.services.replays.read().get(name) if name else None
+    if known is not None:
+        declared = _same(owner, known, pipeline, start, end, dry_run)
+        before = known
+    else:
+        if pipeline is None or start is None or end is None:
+            example = "penstock replay carrier_daily --from 2013-02-01 --to 2013-03-01"
+            missing = f"there is no replay {name!r} to go on with" if name else "a pipeline, --from and --to are needed"
+            raise DeclarationError(missing, hint=example)
+        (declared,) = owner.pipelines([pipeline])
+        wanted = scope(declared, start, end)
+        request = asked(wanted, dry_run=dry_run, rate=rate, reason=reason)
+        made = prepare(declared, wanted, request, owner.services, owner.settings, id=name)
+        if not as_json:
+            console().print(render.plan_text(made))
+        elif plan_only:
+            print_json(render.plan_json(made))
+        if plan_only:
+            raise typer.Exit(3 if made.refused else 0)
+        refuse(made)
+        before = made.replay
+    with rich_progress(f"replay {declared.name}") as progress:
+        done = run(declared, before, owner.services, owner.settings, progress=progress, timeout=timeout)
+    _show(done, as_json, already=known is not None and known.status != "running")
+
+
+def _same(
+    owner: Context, known: Replay, pipeline: str | None, start: str | None, end: str | None, dry_run: bool
+) -> Pipeline:
+    """Return the pipeline of a known replay.  What is asked for must be what was asked for, where it is told."""
+    from penstock.replay.scope import utc
+    from penstock.segments import moment
+
+    (declared,) = owner.pipelines([known.pipeline])
+    told = (
+        (pipeline, known.pipeline),
+        (start and utc(moment("--from", start)), utc(known.asked.start)),
+        (end and utc(moment("--to", end)), utc(known.asked.end)),
+    )
+    if any(given is not None and given != there for given, there in told) or (dry_run and not known.asked.dry_run):
+        span = f"{known.pipeline}, {utc(known.asked.start)} to {utc(known.asked.end)}"
+        kind = "dry run" if known.asked.dry_run else "replay"
+        raise DeclarationError(f"{known.id} is another {kind}: {span}", hint="choose another --id, or leave it out")
+    return declared
+
+
+def _show(done: Replay, as_json: bool, *, already: bool) -> None:
+    from penstock.replay import render
+    from penstock.replay.record import to_json
+
+    if as_json:
+        print_json(to_json(done))
+        return
+    if already:
+        sys.stdout.write(f"nothing to do: {done.id} is {done.status} since {done.ended}\n")
+    console().print(render.receipt(done))
+
+
+def replays(
+    context: typer.Context,
+    pipelines: Annotated[list[str] | None, typer.Argument(help="Pipelines (default: all).")] = None,
+    give_up: Annotated[str | None, typer.Option("--abandon", help="Give up an unfinished one.", metavar="ID")] = None,
+    timeout: Timeout = 300.0,
+    as_json: Json = False,
+) -> None:
+    """List the replays of this environment with what each changed; give up one that can't be finished."""
+    from penstock.replay import render
+    from penstock.replay.record import to_json
+    from penstock.replay.run import abandon
+
+    owner: Context = context.obj
+    known = owner.services.replays.read()
+    if give_up is not None:
+        if give_up not in known:
+            there = ", ".join(name for name, it in known.items() if it.status == "running") or "none"
+            raise DeclarationError(f"there is no replay {give_up!r}; unfinished ones: {there}")
+        (declared,) = owner.pipelines([known[give_up].pipeline])
+        with rich_progress(f"abandon {give_up}") as progress:
+            done = abandon(declared, known[give_up], owner.services, owner.settings, progress=progress, timeout=timeout)
+        _show(done, as_json, already=known[give_up].status != "running")
+        return
+    listed = [it for it in known.values() if not pipelines or it.pipeline in pipelines]
+    if as_json:
+        print_json([to_json(it) for it in listed])
+        return
+    console().print(render.history(listed))
+    sys.stderr.write(f"{len(listed)} replays\n")
+
+
+def repair(
+    context: typer.Context,
+    pipeline: Annotated[str, typer.Argument(help="A pipeline's name.")],
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be replayed, and do nothing.")] = False,
+    rate: Annotated[float | None, typer.Option(help="The most records to read a second.", min=1)] = None,
+    timeout: Timeout = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Count late records after all: replay just the segments that they belong to."""
+    from dataclasses import asdict
+
+    from penstock.replay import render
+    from penstock.replay.record import to_json
+    from penstock.replay.repair import look
+    from penstock.replay.repair import repair as run
+
+    owner: Context = context.obj
+    (declared,) = owner.pipelines([pipeline])
+    todo = look(declared, owner.services)
+    if not as_json:
+        console().print(render.repair_text(pipeline, todo))
+    done = []
+    if not plan_only:
+        with rich_progress(f"repair {pipeline}") as progress:
+            done = run(declared, todo, owner.services, owner.settings, rate=rate, progress=progress, timeout=timeout)
+    if as_json:
+        print_json(asdict(todo) | {"receipts": [to_json(it) for it in done]})
+        return
+    for receipt in done:
+        console().print(render.receipt(receipt))

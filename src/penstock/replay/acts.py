@@ -1,0 +1,301 @@
+"""What the steps of a replay do with Kafka and Flink; `penstock.replay.publish` has those that act on Druid.
+
+Each may be repeated: what a dead run has begun is found, not begun again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from penstock.errors import PenstockError, RefusedError
+from penstock.flink.savepoint import source_offsets
+from penstock.lifecycle import start, stop
+from penstock.pipeline import Pipeline
+from penstock.replay.derive import batch_job_id, batch_spec, replay_folder
+from penstock.replay.facts import live, log_facts
+from penstock.replay.record import Cut, Replay, Settled
+from penstock.replay.scope import Scope, utc
+from penstock.replay.steps import Close, Compute
+from penstock.replay.verify import verify
+from penstock.services.flink import local
+from penstock.services.protocols import KafkaService, Services
+from penstock.settings import Settings
+from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
+from penstock.wait import Pending, Progress, Silent, until
+
+#: Seconds between two requests to hand off: the supervisor acts on one when it next looks at its tasks (`period`).
+ASK_EVERY = 6.0
+#: Seconds that tasks must be seen in order where their predecessors' end was not seen: longer than that period.
+STEADY = 6.0
+
+
+@dataclass
+class Work:
+    """Where a replay runs.  `timeout` is the seconds for each wait to see something change."""
+
+    pipeline: Pipeline
+    scope: Scope
+    services: Services
+    settings: Settings
+    progress: Progress = field(default_factory=Silent)
+    timeout: float = 300
+    steady: float = STEADY
+
+    def save(self, replay: Replay) -> Replay:
+        return self.services.replays.write(replay)
+
+    def folder(self, replay: Replay, attempt: int | None = None) -> Path:
+        """Return where the files are, as a path: of one attempt, or of the whole replay."""
+        uri = replay_folder(self.settings.env, replay.id)
+        found = local(uri)
+        if found is None:
+            raise PenstockError(
+                f"the files of a replay would be in {uri}, which is no directory of this machine",
+                hint="flink.state must be a file: URI that Flink, Druid's indexers and this machine share",
+            )
+        return found if attempt is None else found / str(attempt)
+
+    def until(self, subject: str, probe: Callable[[], bool | Pending], *, interval: float, hint: str = "") -> None:
+        until(
+            subject,
+            probe,
+            timeout=self.timeout,
+            interval=interval,
+            progress=self.progress,
+            patient=True,
+            hint=hint or None,
+        )
+
+
+def close(work: Work, replay: Replay, step: Close) -> Replay:
+    """See that the windows have fired, and make that durable: a job that fails from here on never fires them again.
+
+    A job that was restored between the look and the checkpoint may have gone back behind the windows: look again.
+    """
+    flink, name = work.services.flink, work.pipeline.name
+    found: list[Replay] = []
+
+    def probe() -> bool | Pending:
+        record = work.services.registry.read().get(name)
+        job = live(work.pipeline, record, work.services)
+        if job.id is None:
+            return Pending("its job does not run")
+        before = flink.restored(job.id)
+        watermark = flink.watermark(job.id)
+        if watermark is None or watermark < step.closed_at:
+            return Pending(f"its watermark is at {utc(watermark)}, windows close at {utc(step.closed_at + 1)}")
+        try:
+            checkpoint = flink.trigger_checkpoint(job.id, timeout=work.timeout)
+        except PenstockError as error:
+            return Pending(error.message)
+        if flink.restored(job.id) != before:
+            return Pending("its job was restored meanwhile")
+        cut = Cut({}, {}, watermark=watermark, job_id=job.id)
+        found.append(replay.but(cut=cut, settled=Settled(checkpoint, _path(work, job.id, checkpoint), {})))
+        return True
+
+    work.until(f"{name}: windows to {utc(work.scope.end)} closed", probe, interval=0.5)
+    return found[0]
+
+
+def _path(work: Work, job_id: str, checkpoint: int) -> str:
+    """Return where the newest checkpoint is: that one, or one after it; Flink's figures may be a second behind."""
+
+    def probe() -> str | Pending:
+        newest = work.services.flink.latest_checkpoint(job_id)
+        return newest[1] if newest and newest[0] >= checkpoint else Pending("not listed yet")
+
+    subject = f"checkpoint {checkpoint} of job {job_id}"
+    return until(subject, probe, timeout=work.timeout, interval=0.2, progress=work.progress)
+
+
+def stop_live(work: Work, replay: Replay) -> Replay:
+    """Stop the live job with a savepoint: rows that came after it could not be told from those that are replaced."""
+    name = work.pipeline.name
+    stop(name, work.services, work.settings, progress=work.progress, timeout=work.timeout)
+    record = work.services.registry.read()[name]
+    if record.savepoint is None:
+        raise PenstockError(
+            f"{name}: its job left no savepoint, so where it stopped is not known", hint=f"`penstock start {name}`"
+        )
+    return replay.but(cut=Cut({}, {}, job_id=record.job_id, savepoint=record.savepoint))
+
+
+def cut_log(work: Work, replay: Replay) -> Replay:
+    """Take the log's end as the cut, or where the stopped job's source stood."""
+    kafka, topic = work.services.kafka, work.pipeline.source
+    facts = log_facts(topic, work.scope, kafka)
+    if facts.cut_off:
+        raise RefusedError(f"{topic.name} no longer reaches back to {utc(work.scope.start)}")
+    high: Mapping[int, int] = facts.end
+    made = replay.cut or Cut({}, {})
+    if made.savepoint is not None:
+        folder = local(made.savepoint)
+        if folder is None:
+            raise PenstockError(f"the savepoint {made.savepoint} can't be read from this machine")
+        first = kafka.start_offsets(topic.name)
+        read = source_offsets(folder, topic.name, len(facts.end))
+        high = {partition: first[partition] if offset is None else offset for partition, offset in read.items()}
+    low = {partition: min(facts.low[partition], high[partition]) for partition in high}
+    return replay.but(cut=Cut(low, dict(high), made.watermark, made.job_id, made.savepoint))
+
+
+def settle(work: Work, replay: Replay) -> Replay:
+    """Wait until all that was written of the log before the cut is committed, and note the result topic's end."""
+    kafka, name = work.services.kafka, work.pipeline.name
+    assert replay.cut is not None
+    high = replay.cut.high
+    if replay.cut.savepoint is None:
+        group = consumer_group(work.settings.env.name, name)
+
+        def passed() -> bool | Pending:
+            done = kafka.group_offsets(group, work.pipeline.source.name)
+            behind = sum(max(0, end - done.get(partition, 0)) for partition, end in high.items())
+            return Pending(f"{behind:,} records before the cut") if behind else True
+
+        work.until(f"{name}: its job", passed, interval=0.25, hint="is it running?  `penstock status`")
+    for topic in (out_topic(name), late_topic(name), dlq_topic(name)):
+        written = kafka.end_offsets(topic, committed=False)
+
+        def finished(topic: str = topic, written: Mapping[int, int] = written) -> bool | Pending:
+            stable = kafka.end_offsets(topic, committed=True)
+            held = sum(max(0, end - stable[partition]) for partition, end in written.items())
+            return Pending(f"{held:,} records in open transactions") if held else True
+
+        hint = "a killed job may have left a transaction open: `penstock doctor` finds it"
+        work.until(f"topic {topic}", finished, interval=0.25, hint=hint)
+    made = replay.settled or Settled(None, replay.cut.savepoint or "", {})
+    return replay.but(settled=Settled(made.checkpoint, made.path, last_records(kafka, out_topic(name))))
+
+
+def last_records(kafka: KafkaService, topic: str) -> dict[int, int]:
+    """Return one past the last committed record of each partition that has one.
+
+    Not the end of the log: that counts transaction markers, which no reader ever gets to see.
+    """
+    first, end = kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)
+    found: dict[int, int] = {}
+    back = 64
+    while True:
+        left = [partition for partition in end if partition not in found and first[partition] < end[partition]]
+        low = {partition: max(first[partition], end[partition] - back) for partition in left}
+        for batch in kafka.read(topic, low, {partition: end[partition] for partition in left}):
+            for record in batch:
+                found[record.partition] = max(found.get(record.partition, 0), record.offset + 1)
+        if all(low[partition] == first[partition] for partition in left):
+            return found
+        back *= 16
+
+
+def compute(work: Work, replay: Replay, step: Compute) -> Replay:
+    """Run the bounded job to its end; one that runs or has ended well already is taken as it is."""
+    env, flink = work.settings.env, work.services.flink
+    cut = replay.cut
+    assert cut is not None
+
+    def identity() -> str:
+        return batch_job_id(env.name, replay.id, replay.attempt)
+
+    job = flink.job(identity()) if replay.attempt else None
+    forgotten = job is None and replay.attempt > 0 and work.folder(replay, replay.attempt).exists()
+    failed = job is not None and not (job.live or job.leaving) and job.state != "FINISHED"
+    if replay.attempt == 0 or forgotten or failed:
+        # What an attempt has left half written is never mixed with another's.
+        replay = work.save(replay.but(attempt=replay.attempt + 1))
+        job = None
+    if job is None:
+        spec = batch_spec(
+            work.pipeline,
+            env,
+            work.scope,
+            replay=replay.id,
+            attempt=replay.attempt,
+            low=cut.low,
+            cut=cut.high,
+            parallelism=replay.parallelism,
+            rate=step.rate,
+        )
+        work.services.submit_batch(work.settings, spec, work.progress)
+    total = sum(max(0, end - cut.low[partition]) for partition, end in cut.high.items())
+    pace = _Pace(total, work.scope)
+
+    def probe() -> bool | Pending:
+        job = flink.job(identity())
+        if job is None:
+            return Pending("not known to Flink yet")
+        if job.state == "FINISHED":
+            return True
+        if not (job.live or job.leaving):
+            reason = flink.root_exception(job.id) or "Flink gives no reason"
+            raise PenstockError(f"{job.name} is {job.state}: {reason}", hint=again(replay))
+        return Pending(f"{job.state.lower()}, {pace.words(flink.records_read(job.id))}")
+
+    work.until(f"computing {work.pipeline.name}", probe, interval=0.5, hint=again(replay))
+    return replay.but(figures=replace(replay.figures, read=total))
+
+
+class _Pace:
+    """How fast the log is read, in words: rows, rows a second, times real time, seconds left."""
+
+    def __init__(self, total: int, scope: Scope) -> None:
+        self._total, self._span = total, (scope.end - scope.start) / 1000
+        self._started: float | None = None
+
+    def words(self, read: int) -> str:
+        if read <= 0:
+            return f"0 of {self._total:,} records"
+        now = time.monotonic()
+        if self._started is None:
+            self._started = now
+        seconds = now - self._started
+        text = f"{min(read, self._total):,} of {self._total:,} records"
+        if seconds < 1:
+            return text
+        rate = read / seconds
+        left = max(0, self._total - read) / rate
+        times = self._span * (read / max(self._total, 1)) / seconds
+        return f"{text}, {rate:,.0f}/s, {times:,.0f} x real time, {left:,.0f} s left"
+
+
+def verify_files(work: Work, replay: Replay) -> Replay:
+    """Compare the files with the log."""
+    assert replay.cut is not None
+    done = verify(
+        work.pipeline,
+        work.scope,
+        work.services.kafka,
+        replay.cut.low,
+        replay.cut.high,
+        work.folder(replay, replay.attempt),
+        work.progress,
+    )
+    return replay.but(figures=replace(replay.figures, computed=done.computed, compared=done.compared))
+
+
+def resume(work: Work, replay: Replay) -> Replay:
+    """Start the live job from its savepoint; one that was stopped before the replay stays so."""
+    if replay.was_running:
+        start(
+            work.pipeline.name,
+            [work.pipeline],
+            work.services,
+            work.settings,
+            progress=work.progress,
+            timeout=work.timeout,
+        )
+    return replay
+
+
+def clean(work: Work, replay: Replay) -> None:
+    """Delete a replay's files."""
+    shutil.rmtree(work.folder(replay), ignore_errors=True)
+
+
+def again(replay: Replay) -> str:
+    return (
+        f"`penstock replay --id {replay.id}` goes on from there, `penstock replays --abandon {replay.id}` gives it up"
+    )

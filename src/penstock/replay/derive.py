@@ -1,0 +1,185 @@
+"""What a replay runs, derived from the declaration: a bounded Flink job, and the Druid task that publishes its files.
+
+The job's SQL differs from the live job's in three ways: it reads between two sets of offsets, it has no watermark, so
+that no row is late, and it counts only what lies in the range.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.druid import data_schema
+from penstock.flink import sql
+from penstock.flink.spec import version
+from penstock.pipeline import Aggregate, Pipeline
+from penstock.replay.scope import Scope, utc
+from penstock.settings import Environment
+from penstock.topics import consumer_group
+
+Offsets = Mapping[int, int]
+
+#: The function of flink-ext that lets so many rows a second pass (in each subtask).
+THROTTLE = "io.penstock.flink.throttle.Throttle"
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """All that the submission of a bounded job needs.  It writes files of JSON lines under the URI `folder`.
+
+    `low`, `high` and `scope` are what it was derived from.
+    """
+
+    job_id: str
+    name: str
+    pipeline: str
+    folder: str
+    tables: tuple[str, ...]
+    statement: str
+    low: Offsets
+    high: Offsets
+    scope: Scope
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def replay_folder(env: Environment, replay: str) -> str:
+    """Return the URI under which a replay keeps its files; Flink and Druid's indexers must both see it."""
+    return f"{env.flink.state}/replays/{env.name}/{replay}"
+
+
+def batch_job_id(env: str, replay: str, attempt: int) -> str:
+    """Return the id of a replay's job: the same attempt has the same id, so Flink refuses to run it twice."""
+    return hashlib.sha256("\n".join(["replay", env, replay, str(attempt)]).encode()).hexdigest()[:32]
+
+
+def batch_spec(
+    pipeline: Pipeline,
+    env: Environment,
+    scope: Scope,
+    *,
+    replay: str,
+    attempt: int,
+    low: Offsets,
+    cut: Offsets,
+    parallelism: int,
+    rate: float | None = None,
+) -> BatchSpec:
+    """Derive the job that computes `scope` from the records with low <= offset < cut.
+
+    `rate` is the most rows a second that it reads; None is as fast as it can.
+    """
+    identity = batch_job_id(env.name, replay, attempt)
+    name = f"penstock.replay.{pipeline.name}.{replay}"
+    folder = f"{replay_folder(env, replay)}/{attempt}"
+    return BatchSpec(
+        job_id=identity,
+        name=name,
+        pipeline=pipeline.name,
+        folder=folder,
+        tables=(_source(pipeline, env, low, cut), sql.file_table(pipeline, folder), *_functions(rate)),
+        statement=_statement(pipeline, scope, None if rate is None else rate / parallelism),
+        low=dict(low),
+        high=dict(cut),
+        scope=scope,
+        config=_config(name, identity, parallelism),
+    )
+
+
+def _source(pipeline: Pipeline, env: Environment, low: Offsets, cut: Offsets) -> str:
+    options = {
+        # Shown by Kafka's tools; nothing is committed, and the live job's group is left alone.
+        "properties.group.id": f"{consumer_group(env.name, pipeline.name)}-replay",
+        "properties.client.id.prefix": f"penstock-replay-{pipeline.name}",
+        "properties.isolation.level": "read_committed",
+        "scan.startup.mode": "specific-offsets",
+        "scan.startup.specific-offsets": _offsets(
+            {partition: min(low[partition], cut[partition]) for partition in cut}
+        ),
+        "scan.bounded.mode": "specific-offsets",
+        "scan.bounded.specific-offsets": _offsets(cut),
+    }
+    return sql.source_table(pipeline.source, sql.kafka_options(env) | options, watermark=False)
+
+
+def _offsets(offsets: Offsets) -> str:
+    return ";".join(f"partition:{partition},offset:{offset}" for partition, offset in sorted(offsets.items()))
+
+
+def _functions(rate: float | None) -> tuple[str, ...]:
+    return () if rate is None else (f"CREATE TEMPORARY FUNCTION `throttle` AS '{THROTTLE}'",)
+
+
+def _statement(pipeline: Pipeline, scope: Scope, rate: float | None) -> str:
+    topic, transform = pipeline.source, pipeline.transform
+    rows = sql.in_range(topic, scope.start, scope.events_end)
+    if rate is not None:
+        # Evaluated first, for every row that is read, in range or not.
+        rows = f"`throttle`(CAST({rate:.3f} AS DOUBLE), `_offset`) AND {rows}"
+    if isinstance(transform, Aggregate):
+        return sql.aggregate_insert(topic, transform, rows, sql.starting_in(scope.start, scope.end))
+    return sql.select_insert(topic, transform, rows)
+
+
+def _config(name: str, identity: str, parallelism: int) -> dict[str, str]:
+    return {
+        "pipeline.name": name,
+        "$internal.pipeline.job-id": identity,
+        "execution.runtime-mode": "BATCH",
+        "parallelism.default": str(parallelism),
+        # Without these the batch scheduler would take as many slots as it finds.
+        "execution.batch.adaptive.auto-parallelism.max-parallelism": str(parallelism),
+        "execution.batch.adaptive.auto-parallelism.default-source-parallelism": str(parallelism),
+        "pipeline.object-reuse": "true",
+        "table.local-time-zone": "UTC",
+        # A live job tries for ever; this one has somebody waiting for it, who can try again.
+        "restart-strategy.type": "fixed-delay",
+        "restart-strategy.fixed-delay.attempts": "20",
+        "restart-strategy.fixed-delay.delay": "2 s",
+    }
+
+
+def task_id(env: str, replay: str, attempt: int) -> str:
+    """Return the id of the task that publishes: the same attempt has the same id, so Druid refuses a second one."""
+    return f"penstock_replay_{env}_{replay}_{attempt}"
+
+
+def publish_spec(pipeline: Pipeline, scope: Scope, files: Sequence[str], *, identity: str) -> dict[str, Any]:
+    """Derive the task that replaces the segments of `scope` by the rows of `files` (paths), all in one transaction.
+
+    `dropExisting` takes away old segments for which there are no rows any more.
+    """
+    interval = f"{utc(scope.start)}/{utc(scope.end)}"
+    schema = data_schema(pipeline)
+    schema["granularitySpec"] = {**schema["granularitySpec"], "intervals": [interval]}
+    return {
+        "type": "index_parallel",
+        "id": identity,
+        "spec": {
+            "dataSchema": schema,
+            "ioConfig": {
+                "type": "index_parallel",
+                # Without a row there is nothing to read, and every old segment still goes.
+                "inputSource": {"type": "local", "files": sorted(files)} if files else {"type": "inline", "data": ""},
+                "inputFormat": {"type": "json"},
+                "appendToExisting": False,
+                "dropExisting": True,
+            },
+            "tuningConfig": {
+                "type": "index_parallel",
+                # With more than one, Druid 33 takes the wrong lock and replaces nothing (apache/druid#18099).
+                "maxNumConcurrentSubTasks": 1,
+                # The files are our own: a row that can't be read is a fault to be seen.
+                "maxParseExceptions": 0,
+                "logParseExceptions": True,
+            },
+        },
+        # The supervisor says so too: live rows outside the range go on being appended meanwhile.
+        "context": {"useConcurrentLocks": True},
+    }
+
+
+def made_from(pipeline: Pipeline) -> str:
+    """Return the version of the declaration that a replay computes by: the live job's."""
+    return version(pipeline)

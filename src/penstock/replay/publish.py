@@ -1,0 +1,163 @@
+"""What the steps of a replay do with Druid: hand off, publish, check.  Each may be repeated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+
+from penstock.druid import supervisor_spec
+from penstock.errors import NotEqualError, PenstockError, RefusedError
+from penstock.lock import environment_lock
+from penstock.replay.acts import ASK_EVERY, Work, again
+from penstock.replay.derive import publish_spec, task_id
+from penstock.replay.record import Count, Replay
+from penstock.replay.scope import utc
+from penstock.replay.verify import files_in
+from penstock.wait import Pending
+
+
+def totals(work: Work) -> dict[int, Count]:
+    """Return what Druid has of the range, by segment."""
+    scope, sink = work.scope, work.pipeline.sink
+    found = work.services.druid.totals(work.pipeline.name, scope.start, scope.end, sink.segment)
+    return {start: Count(rows, events) for start, (rows, events) in sorted(found.items())}
+
+
+def hand_off(work: Work, replay: Replay) -> Replay:
+    """Wait until Druid's tasks have published every row up to the settled end of the result topic.
+
+    A task that began past that end holds no row of the range.  Where its predecessors' success was not seen (one that
+    fails is begun again, further back), that must be so for longer than the supervisor takes to notice.
+    """
+    guard(work, replay)
+    druid, name = work.services.druid, work.pipeline.name
+    assert replay.settled is not None
+    wanted = replay.settled.out
+    groups = range(supervisor_spec(work.pipeline, work.settings.env)["spec"]["ioConfig"]["taskCount"])
+    asked, since, before = 0.0, 0.0, set[str]()
+
+    def probe() -> bool | Pending:
+        nonlocal asked, since
+        reading, now = druid.reading(name), time.monotonic()
+        before.update(reading.publishing)
+        behind = [task for task, starts in reading.active.items() if _behind(starts, wanted)]
+        before.update(behind)
+        if reading.publishing or behind or not _covered(reading.active, wanted):
+            since = 0.0
+            if behind and not reading.publishing and now - asked >= ASK_EVERY:
+                druid.hand_off(name, groups)
+                asked = now
+            return Pending(f"{len(behind)} tasks hold rows, {len(reading.publishing)} publish")
+        held = druid.realtime_segments(name, work.scope.start, work.scope.end)
+        if held:
+            return Pending(f"{held} segments of the range are not loaded yet")
+        since = since or now
+        seen = before and all(druid.task_state(task) == "SUCCESS" for task in before)
+        if not seen and now - since < work.steady:
+            return Pending("no task holds rows; making sure")
+        return True
+
+    work.until(f"Druid's tasks of {name}", probe, interval=min(0.5, work.steady / 4), hint="`penstock logs`")
+    return replay
+
+
+def _behind(starts: Mapping[int, int], wanted: Mapping[int, int]) -> bool:
+    return any(starts[partition] < end for partition, end in wanted.items() if partition in starts)
+
+
+def _covered(active: Mapping[str, Mapping[int, int]], wanted: Mapping[int, int]) -> bool:
+    """True where every partition that has rows is read by a task: one that nobody reads would be read again."""
+    read = {partition for starts in active.values() for partition in starts}
+    return bool(active) and read.issuperset(wanted)
+
+
+def publish(work: Work, replay: Replay) -> Replay:
+    """Replace the segments, by one task; one that was submitted before is awaited, one that failed is tried anew.
+
+    Holds the environment's lock, so that no `apply` or `start` changes the live job between the guard and the swap.
+    """
+    druid, env = work.services.druid, work.settings.env
+    with ExitStack() as held:
+
+        def acquired() -> bool | Pending:
+            try:
+                held.enter_context(environment_lock(work.settings, f"replay --id {replay.id}"))
+            except RefusedError as error:
+                return Pending(error.message)
+            return True
+
+        work.until(f"the lock of {env.name}", acquired, interval=0.2)
+        state = druid.task_state(task_id(env.name, replay.id, replay.task)) if replay.task else None
+        if state not in ("RUNNING", "SUCCESS"):
+            guard(work, replay)
+            if replay.task == 0 or state == "FAILED":
+                replay = work.save(replay.but(task=replay.task + 1))
+            identity = task_id(env.name, replay.id, replay.task)
+            files = [str(file) for file in files_in(work.folder(replay, replay.attempt)) if file.stat().st_size]
+            druid.submit_task(publish_spec(work.pipeline, work.scope, files, identity=identity))
+        identity = task_id(env.name, replay.id, replay.task)
+
+        def probe() -> bool | Pending:
+            state = druid.task_state(identity)
+            if state == "FAILED":
+                reason = druid.task_failure(identity)
+                raise PenstockError(f"Druid's task {identity} failed: {reason}", hint=again(replay))
+            return True if state == "SUCCESS" else Pending(state or "not known to Druid yet")
+
+        work.until(f"Druid's task {identity}", probe, interval=0.2, hint=again(replay))
+    return replay
+
+
+def guard(work: Work, replay: Replay) -> None:
+    """Refuse to publish where the live job no longer is what it was at the cut, so that rows would be lost."""
+    record = work.services.registry.read().get(work.pipeline.name)
+    cut = replay.cut
+    assert cut is not None
+    if record is None or record.version not in ("", replay.version):
+        why = "another version has been applied since"
+    elif cut.savepoint is not None and (record.status != "stopped" or record.savepoint != cut.savepoint):
+        why = "the live job was started since: rows that it has published would be lost"
+    elif cut.savepoint is None and record.job_id != cut.job_id and record.restore is None:
+        why = "the live job was started since without its state: windows of the range may have fired again"
+    else:
+        return
+    raise RefusedError(
+        f"replay {replay.id} can't be published: {why}",
+        hint=f"`penstock replays --abandon {replay.id}`, then replay again",
+    )
+
+
+def check(work: Work, replay: Replay) -> Replay:
+    """Wait until Druid serves what was computed.  Raises NotEqualError where it does not; the files are kept."""
+    computed = dict(replay.figures.computed)
+    rolled = bool(work.pipeline.sink.measures)
+    found: list[dict[int, Count]] = []
+
+    def probe() -> bool | Pending:
+        found.append(totals(work))
+        wrong = [
+            start
+            for start in sorted({*found[-1], *computed})
+            if not _equal(found[-1].get(start, Count()), computed.get(start, Count()), rolled)
+        ]
+        if not wrong:
+            return True
+        there, want = found[-1].get(wrong[0], Count()), computed.get(wrong[0], Count())
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        return Pending(f"segment {utc(wrong[0])}{more}: {there.events:,} events of {want.events:,}")
+
+    try:
+        work.until(f"Druid's {work.pipeline.name}", probe, interval=0.25)
+    except PenstockError as error:
+        raise NotEqualError(
+            f"{work.pipeline.name}: Druid does not serve what was computed: {error.message}",
+            hint=f"the files are kept in {work.folder(replay)}; `penstock verify {work.pipeline.name}` says more",
+        ) from error
+    return replay.but(figures=replace(replay.figures, after=found[-1]))
+
+
+def _equal(there: Count, want: Count, rolled: bool) -> bool:
+    """Rolled-up rows are counted by their events only: how many rows hold them is Druid's affair."""
+    return there.events == want.events and (rolled or there.rows == want.rows)

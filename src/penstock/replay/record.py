@@ -1,0 +1,192 @@
+"""What is remembered of a replay: one record in the compacted topic `penstock.replays`, from its plan to its receipt.
+
+Key `<env>/<id>`, value JSON.  It is written before each step acts and after it is done, so whatever dies, a run with
+the same id goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
+
+from penstock.errors import PenstockError
+from penstock.settings import Environment
+from penstock.topics import TopicSpec
+
+TOPIC = "penstock.replays"
+
+#: `running` until it is published and checked, or is given up; `dry` where nothing was to be published.
+STATUSES = ("running", "done", "dry", "abandoned")
+
+Offsets = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for: a range before and after it was widened (epoch ms), how, why and by whom (time in UTC)."""
+
+    start: int
+    end: int
+    wide_start: int
+    wide_end: int
+    dry_run: bool = False
+    rate: float | None = None
+    reason: str = ""
+    by: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where the log was cut: records with low <= offset < high are computed.
+
+    `watermark` is the live job's when the range was closed, `job_id` and `job_run` which start of it that was;
+    `savepoint` is where it was stopped, for a pipeline without windows.
+    """
+
+    low: Offsets
+    high: Offsets
+    watermark: int | None = None
+    job_id: str = ""
+    savepoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was durable before anything was computed: a checkpoint after the cut, and the end of the result topic.
+
+    `out` is one past the last committed record of each partition that has one.  Druid must have read up to there.
+    """
+
+    checkpoint: int | None
+    path: str
+    out: Offsets
+
+
+@dataclass(frozen=True)
+class Count:
+    """A segment's rows in Druid (or in the files), and the events behind them; overlapping windows count one again."""
+
+    rows: int = 0
+    events: int = 0
+
+
+Counts = Mapping[int, Count]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Counts of each segment (by its start, epoch ms): live before, computed, live after; `read` records of the log."""
+
+    read: int = 0
+    before: Counts = field(default_factory=dict)
+    computed: Counts = field(default_factory=dict)
+    after: Counts = field(default_factory=dict)
+    compared: int = 0
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One replay.
+
+    `done` lists the steps that are; `attempt` numbers the computations, `task` the publications; `was_running` is
+    whether the live job ran when it was planned, and so is to run again.
+    """
+
+    id: str
+    pipeline: str
+    version: str
+    asked: Asked
+    status: str = "running"
+    done: tuple[str, ...] = ()
+    cut: Cut | None = None
+    settled: Settled | None = None
+    parallelism: int = 1
+    was_running: bool = True
+    attempt: int = 0
+    task: int = 0
+    figures: Figures = field(default_factory=Figures)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    ended: str = ""
+
+    def but(self, **changes: Any) -> Replay:
+        """Return a copy with these fields changed."""
+        return replace(self, **changes)
+
+    def overlaps(self, start: int, end: int) -> bool:
+        return self.asked.wide_start < end and start < self.asked.wide_end
+
+
+def to_json(replay: Replay) -> dict[str, Any]:
+    return asdict(replay)
+
+
+def to_bytes(replay: Replay) -> bytes:
+    return json.dumps(to_json(replay), sort_keys=True).encode()
+
+
+def from_bytes(value: bytes) -> Replay:
+    """Read a record back, equal.  Raises PenstockError for what is none."""
+    try:
+        table = json.loads(value)
+        cut, settled, figures = table.pop("cut"), table.pop("settled"), table.pop("figures")
+        return Replay(
+            asked=Asked(**table.pop("asked")),
+            done=tuple(table.pop("done")),
+            cut=cut and Cut(**{**cut, "low": _offsets(cut["low"]), "high": _offsets(cut["high"])}),
+            settled=settled and Settled(**{**settled, "out": _offsets(settled["out"])}),
+            figures=Figures(**{name: _counts(item) for name, item in figures.items()}),
+            **table,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise PenstockError(f"{TOPIC} holds a record that can't be read: {value[:100]!r}: {error}") from None
+
+
+def _offsets(table: Mapping[str, int]) -> dict[int, int]:
+    return {int(partition): offset for partition, offset in table.items()}
+
+
+def _counts(item: Any) -> Any:
+    return {int(start): Count(**count) for start, count in item.items()} if isinstance(item, dict) else item
+
+
+class Log(Protocol):
+    """What the records need of Kafka."""
+
+    def topics(self, names: Any) -> Mapping[str, Any]: ...
+    def create_topic(self, spec: TopicSpec) -> None: ...
+    def start_offsets(self, topic: str) -> dict[int, int]: ...
+    def end_offsets(self, topic: str, *, committed: bool) -> dict[int, int]: ...
+    def read(self, topic: str, start: dict[int, int], end: dict[int, int]) -> Any: ...
+
+
+class Replays:
+    """The replays of one environment; reading never creates the topic."""
+
+    def __init__(self, env: Environment, log: Log, produce: Callable[[str, bytes, bytes], None]) -> None:
+        self._env, self._log, self._produce = env, log, produce
+
+    def read(self) -> dict[str, Replay]:
+        """Return every replay of this environment by id, in the order in which they were last written."""
+        if TOPIC not in self._log.topics([TOPIC]):
+            return {}
+        prefix = f"{self._env.name}/"
+        found: dict[str, Replay] = {}
+        start, end = self._log.start_offsets(TOPIC), self._log.end_offsets(TOPIC, committed=True)
+        for batch in self._log.read(TOPIC, start, end):
+            for item in batch:
+                key = (item.key or b"").decode()
+                if key.startswith(prefix) and item.value is not None:
+                    found.pop(key.removeprefix(prefix), None)
+                    found[key.removeprefix(prefix)] = from_bytes(item.value)
+        return found
+
+    def write(self, replay: Replay) -> Replay:
+        """Write a replay durably and return it.  Creates the topic where there is none."""
+        if TOPIC not in self._log.topics([TOPIC]):
+            config = {"cleanup.policy": "compact"}
+            self._log.create_topic(TopicSpec(TOPIC, 1, self._env.kafka.replication, config, "replays"))
+        self._produce(TOPIC, f"{self._env.name}/{replay.id}".encode(), to_bytes(replay))
+        return replay

@@ -1,0 +1,230 @@
+"""Replay: plan it, run its steps, give it up.  The algorithm is the list in `penstock.replay.steps`.
+
+    look, plan       what would be done, in words and numbers, and all that refuses it
+    run              each step in order, noted when it is done
+Run again with the same id it goes on where it died; run when it is done, it changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import assert_never
+
+from penstock.errors import DeclarationError, RefusedError
+from penstock.flink.spec import version
+from penstock.pipeline import Pipeline
+from penstock.replay import acts
+from penstock.replay import publish as publishing
+from penstock.replay.acts import STEADY, Work
+from penstock.replay.derive import batch_job_id, task_id
+from penstock.replay.facts import Facts, look
+from penstock.replay.record import Asked, Replay
+from penstock.replay.scope import Scope, widened
+from penstock.replay.steps import (
+    Check,
+    Close,
+    Compute,
+    CutLog,
+    HandOff,
+    Plan,
+    Publish,
+    Receipt,
+    Resume,
+    Settle,
+    Step,
+    Stop,
+    Verify,
+    plan,
+    steps,
+)
+from penstock.services.protocols import Services
+from penstock.services.registry import Record, signed
+from penstock.settings import Settings
+from penstock.wait import Progress, Silent
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+
+
+def new_id(pipeline: str) -> str:
+    """Return an id that tells pipeline and time, and is nobody else's."""
+    return f"{pipeline}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def asked(scope: Scope, *, dry_run: bool, rate: float | None, reason: str) -> Asked:
+    """Return what was asked for, with who asks and when."""
+    who = signed(Record(""))
+    first, last = scope.asked
+    return Asked(first, last, scope.start, scope.end, dry_run, rate, reason, who.applied_by, who.applied_at)
+
+
+def prepare(
+    pipeline: Pipeline, scope: Scope, request: Asked, services: Services, settings: Settings, *, id: str | None = None
+) -> Plan:
+    """Look, and return the plan of a new replay.  Changes nothing."""
+    name = id or new_id(pipeline.name)
+    if not _ID.fullmatch(name):
+        hint = "letters, digits, - and _, at most 80, such as fix-of-monday"
+        raise DeclarationError(f"--id {name!r} can't be a replay's id", hint=hint)
+    facts = look(pipeline, scope, services)
+    replay = Replay(
+        id=name,
+        pipeline=pipeline.name,
+        version=version(pipeline),
+        asked=request,
+        parallelism=_parallelism(pipeline, settings, facts),
+        was_running=facts.live.id is not None,
+    )
+    return plan(pipeline, scope, replay, facts)
+
+
+def _parallelism(pipeline: Pipeline, settings: Settings, facts: Facts) -> int:
+    """The live job's, in slots of its own: no more than are free."""
+    wanted = pipeline.parallelism or settings.env.flink.parallelism
+    return max(1, min(wanted, pipeline.source.partitions, facts.slots))
+
+
+def refuse(made: Plan) -> None:
+    """Raise RefusedError with everything that stands against the plan."""
+    if made.refused:
+        lines = "\n".join(item.reason for item in made.refused)
+        hints = "\n  ".join(dict.fromkeys(item.hint for item in made.refused))
+        raise RefusedError(f"{made.replay.pipeline} can't be replayed now; nothing was done\n{lines}", hint=hints)
+
+
+def run(
+    pipeline: Pipeline,
+    replay: Replay,
+    services: Services,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    timeout: float = 300,
+    steady: float = STEADY,
+) -> Replay:
+    """Run the steps of a replay that are not done yet, and return its receipt.
+
+    `timeout` is the seconds for each wait to see something change.  Raises RefusedError where another process runs it
+    or its ground has changed, NotEqualError where figures differ; run again with the same id it goes on from there.
+    """
+    scope = widened(pipeline, replay.asked.start, replay.asked.end)
+    work = Work(pipeline, scope, services, settings, progress or Silent(), timeout, steady)
+    with only_one(settings, replay.id):
+        replay = services.replays.read().get(replay.id, replay)
+        if replay.status != "running":
+            return replay
+        if replay.version != version(pipeline):
+            raise RefusedError(
+                f"replay {replay.id} was begun with version {replay.version}, {version(pipeline)} is declared",
+                hint=f"take the change back, or `penstock replays --abandon {replay.id}`",
+            )
+        # Nothing tells whether Druid's tasks are still what they were when an earlier run saw them hand off.
+        if Publish.kind not in replay.done:
+            replay = replay.but(done=tuple(kind for kind in replay.done if kind != HandOff.kind))
+        replay = work.save(replay)
+        for number, step in enumerate(todo := _steps(work, replay), start=1):
+            if step.kind in replay.done:
+                continue
+            work.progress.update(f"{number}/{len(todo)} {step.kind}")
+            started = time.monotonic()
+            replay = run_step(work, replay, step)
+            took = round(replay.seconds.get(step.kind, 0) + time.monotonic() - started, 3)
+            replay = replay.but(done=(*replay.done, step.kind), seconds={**replay.seconds, step.kind: took})
+            replay = work.save(replay)
+    return replay
+
+
+def _steps(work: Work, replay: Replay) -> list[Step]:
+    low, high = (replay.cut.low, replay.cut.high) if replay.cut else ({}, {})
+    return steps(work.pipeline, work.scope, replay, low, high)
+
+
+def run_step(work: Work, replay: Replay, step: Step) -> Replay:
+    """Carry out one step, and return what is known after it."""
+    match step:
+        case Close():
+            return acts.close(work, replay, step)
+        case Stop():
+            return acts.stop_live(work, replay)
+        case CutLog():
+            return acts.cut_log(work, replay)
+        case Settle():
+            return acts.settle(work, replay)
+        case Compute():
+            return acts.compute(work, replay, step)
+        case Verify():
+            replay = acts.verify_files(work, replay)
+            return replay.but(figures=replace(replay.figures, before=publishing.totals(work)))
+        case HandOff():
+            return publishing.hand_off(work, replay)
+        case Publish():
+            return publishing.publish(work, replay)
+        case Check():
+            return publishing.check(work, replay)
+        case Resume():
+            return acts.resume(work, replay)
+        case Receipt():
+            acts.clean(work, replay)
+            return replay.but(status="dry" if replay.asked.dry_run else "done", ended=_now())
+        case _:
+            assert_never(step)
+
+
+def abandon(
+    pipeline: Pipeline,
+    replay: Replay,
+    services: Services,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    timeout: float = 300,
+) -> Replay:
+    """Give up a replay: its job cancelled, its files deleted, the live job running again.
+
+    What it has published stays, unchecked, and heals nothing: the way out where a check goes on failing is to give up
+    and replay again.  Raises RefusedError while Druid is publishing it.
+    """
+    scope = widened(pipeline, replay.asked.start, replay.asked.end)
+    work = Work(pipeline, scope, services, settings, progress or Silent(), timeout)
+    with only_one(settings, replay.id):
+        replay = services.replays.read().get(replay.id, replay)
+        if replay.status != "running":
+            return replay
+        state = services.druid.task_state(task_id(settings.env.name, replay.id, replay.task)) if replay.task else None
+        if state == "RUNNING":
+            raise RefusedError(
+                f"replay {replay.id} is being published", hint=f"`penstock replay --id {replay.id}` finishes it"
+            )
+        if replay.attempt:
+            services.flink.cancel(batch_job_id(settings.env.name, replay.id, replay.attempt), timeout=timeout)
+        acts.clean(work, replay)
+        if scope.closed_at is None and not replay.asked.dry_run:
+            acts.resume(work, replay)
+        return work.save(replace(replay, status="abandoned", ended=_now()))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def only_one(settings: Settings, replay: str) -> Iterator[None]:
+    """Let one process of this project run a replay; the operating system frees the lock however that ends.
+
+    The file goes when the replay has ended without an error: its record, not the lock, tells from then on.
+    """
+    from filelock import FileLock, Timeout
+
+    file = settings.home / "locks" / f"{settings.env.name}.replay.{replay}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(file, timeout=0):
+            yield
+            file.unlink(missing_ok=True)
+    except Timeout:
+        raise RefusedError(f"replay {replay} is being run by another process", hint="wait for it to end") from None

@@ -1,0 +1,265 @@
+"""Verify what a replay has computed: its files against the log, in DuckDB.  Shares no code with Flink."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from penstock import expr, oracle
+from penstock.durations import millis
+from penstock.errors import NotEqualError, PenstockError
+from penstock.flink.sql import out_columns
+from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
+from penstock.reconcile import differences, duplicates, identity
+from penstock.replay.record import Count, Counts
+from penstock.replay.scope import Scope, utc
+from penstock.services.protocols import KafkaService
+from penstock.topics import dlq_topic
+from penstock.validate import GRANULARITIES
+from penstock.wait import Progress
+
+#: Records of the log up to which every row is recomputed; of more, a share of the windows is.
+ALL = 5_000_000
+#: Records that are parsed at a time.
+CHUNK = 200_000
+#: How many differences are named.
+NAMED = 10
+
+Offsets = Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found equal: counts of each segment (by its start, epoch ms), rows compared one by one."""
+
+    computed: Counts
+    compared: int
+    share: int
+
+
+def verify(
+    pipeline: Pipeline, scope: Scope, kafka: KafkaService, low: Offsets, high: Offsets, files: Path, show: Progress
+) -> Verified:
+    """Compare the files in `files` with the log's records of low <= offset < high.
+
+    Every event of the range is counted; each row is recomputed, or where the log is long, those of every n-th window.
+    Raises NotEqualError naming what differs.
+    """
+    total = sum(max(0, high[partition] - low[partition]) for partition in high)
+    share = 1 + total // ALL
+    with duckdb.connect() as connection:
+        _load_events(connection, pipeline, scope, kafka, low, high, share, show)
+        _load_computed(connection, pipeline, files)
+        show.update("comparing with the log")
+        problems = [
+            *_stray(connection, pipeline, scope),
+            *duplicates(connection, "computed", identity(pipeline), "in the files"),
+            *_miscounted(connection, pipeline),
+        ]
+        compared = _expect(connection, pipeline, share)
+        problems += differences(connection, pipeline, "computed_rows", "the files")
+        if problems:
+            more = f"\n... and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
+            raise NotEqualError(
+                f"{pipeline.name}: what was computed is not what the log gives; nothing was published\n"
+                + "\n".join(problems[:NAMED])
+                + more,
+                hint=f"the files are kept in {files}",
+            )
+        return Verified(_counts(connection, pipeline), compared, share)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a finished job: what Flink has not committed, and what is hidden, is none."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(part[0] in "._" for part in _below(file, folder))
+    )
+
+
+def _below(file: Path, folder: Path) -> tuple[str, ...]:
+    return file.relative_to(folder).parts
+
+
+def _load_events(
+    connection: duckdb.DuckDBPyConnection,
+    pipeline: Pipeline,
+    scope: Scope,
+    kafka: KafkaService,
+    low: Offsets,
+    high: Offsets,
+    share: int,
+    show: Progress,
+) -> None:
+    """Fill `events` (those of the windows that are recomputed) and `counted` (events of each segment, all of them)."""
+    topic = pipeline.source
+    time = expr.DUCKDB.name(topic.event_time)
+    _load_broken(connection, pipeline, kafka)
+    in_range = (
+        f"{time} >= {scope.start} AND {time} < {scope.events_end} AND {time} - {millis(topic.too_early)} <= _timestamp"
+    )
+    fields = ", ".join(f"{expr.DUCKDB.name(item.name)} {DUCKDB_TYPES[item.type]}" for item in topic.fields)
+    connection.execute(f"CREATE TABLE events (_partition INT, _offset BIGINT, _timestamp BIGINT, {fields})")
+    connection.execute("CREATE TABLE counts (_segment BIGINT, n BIGINT)")
+    done = 0
+    for chunk in _chunks(kafka.read_arrow(topic.name, low, high)):
+        connection.register("chunk", chunk)
+        # A table first: the planner may move the parsing before the join that takes broken records out.
+        connection.execute(
+            'CREATE OR REPLACE TABLE readable AS SELECT partition, "offset", "timestamp", value FROM chunk '
+            'ANTI JOIN broken USING (partition, "offset")'
+        )
+        query = (
+            f"SELECT * FROM ({oracle.events_query(topic, pipeline.transform.where, log='readable')}) WHERE {in_range}"
+        )
+        try:
+            connection.execute(f"CREATE OR REPLACE TABLE parsed AS {query}")
+        except duckdb.Error as error:
+            raise PenstockError(
+                f"{topic.name} holds a record that can't be read and is not in {dlq_topic(pipeline.name)}: {error}",
+                hint=f"`penstock verify {pipeline.name}` says more",
+            ) from None
+        connection.execute(f"INSERT INTO counts {_pairs(pipeline, scope)}")
+        connection.execute(f"INSERT INTO events SELECT * FROM parsed WHERE {_sampled_event(pipeline, share)}")
+        done += chunk.num_rows
+        show.update(f"{done:,} records read")
+    connection.execute("CREATE VIEW counted AS SELECT _segment, sum(n) AS n FROM counts GROUP BY 1")
+
+
+def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(item.num_rows for item in held) >= CHUNK:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _load_broken(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, kafka: KafkaService) -> None:
+    connection.execute('CREATE TABLE broken (partition INT, "offset" BIGINT)')
+    topic = dlq_topic(pipeline.name)
+    start, end = kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)
+    for batch in kafka.read_arrow(topic, start, end, with_headers=True):
+        rows = [dict(headers) for headers in batch.column("headers").to_pylist()]
+        found = {
+            "partition": pa.array([int(row["partition"]) for row in rows], pa.int32()),
+            "offset": pa.array([int(row["offset"]) for row in rows], pa.int64()),
+        }
+        connection.register("batch", pa.table(found))
+        connection.execute("INSERT INTO broken SELECT * FROM batch")
+
+
+def _segment(pipeline: Pipeline, column: str) -> str:
+    return f"epoch_ms(date_trunc('{pipeline.sink.segment}', make_timestamp({column} * 1000)))"
+
+
+def _pairs(pipeline: Pipeline, scope: Scope) -> str:
+    """Count the events of `parsed` in each segment, once for each window of the range that holds them."""
+    if isinstance(pipeline.transform, Aggregate):
+        source = oracle.windows_query(pipeline, events="parsed")
+        where = f"_window >= {scope.start} AND _window < {scope.end}"
+        return f"SELECT {_segment(pipeline, '_window')}, count(*) FROM ({source}) WHERE {where} GROUP BY 1"
+    time = expr.DUCKDB.name(pipeline.source.event_time)
+    return f"SELECT {_segment(pipeline, time)}, count(*) FROM parsed GROUP BY 1"
+
+
+def _step(pipeline: Pipeline) -> int:
+    """The span (ms) of what is recomputed whole or not at all: a window's slide, a granule of the roll-up."""
+    if isinstance(pipeline.transform, Aggregate):
+        return millis(pipeline.transform.window.slide)
+    return GRANULARITIES[pipeline.sink.granularity][1] if pipeline.sink.granularity else 1000
+
+
+def _sampled_event(pipeline: Pipeline, share: int) -> str:
+    """The condition for events of every `share`-th window; those of a sliding window are in several."""
+    step, time = _step(pipeline), expr.DUCKDB.name(pipeline.source.event_time)
+    windows = 1
+    if isinstance(pipeline.transform, Aggregate):
+        windows = millis(pipeline.transform.window.size) // step
+    return f"({time} // {step}) % {share} < {windows}"
+
+
+def _load_computed(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, folder: Path) -> None:
+    kinds = out_columns(pipeline.source, pipeline.transform)
+    columns = ", ".join(f"{expr.DUCKDB.name(name)} {DUCKDB_TYPES[kind]}" for name, kind in kinds.items())
+    connection.execute(f"CREATE TABLE computed ({columns})")
+    shape = ", ".join(f"'{name}': '{DUCKDB_TYPES[kind]}'" for name, kind in kinds.items())
+    # An empty file is what a subtask without a row may leave.
+    files = [str(file) for file in files_in(folder) if file.stat().st_size]
+    if files:
+        connection.execute(
+            f"INSERT INTO computed BY NAME SELECT * FROM read_json(?, format='newline_delimited', columns={{{shape}}})",
+            [files],
+        )
+
+
+def _time(pipeline: Pipeline) -> str:
+    return "window_start" if isinstance(pipeline.transform, Aggregate) else expr.DUCKDB.name(pipeline.source.event_time)
+
+
+def _events(pipeline: Pipeline) -> str:
+    return "sum(_rows)" if isinstance(pipeline.transform, Aggregate) else "count(*)"
+
+
+def _stray(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, scope: Scope) -> list[str]:
+    """Name what would be published outside the range, or without an event behind it."""
+    time = _time(pipeline)
+    row = connection.execute(
+        f"SELECT count(*) FROM computed WHERE {time} < {scope.start} OR {time} >= {scope.end}"
+    ).fetchone()
+    found = [f"{row[0]:,} rows lie outside {utc(scope.start)} to {utc(scope.end)}"] if row and row[0] else []
+    if isinstance(pipeline.transform, Aggregate):
+        row = connection.execute("SELECT count(*) FROM computed WHERE _rows < 1 OR _rows IS NULL").fetchone()
+        found += [f"{row[0]:,} rows have no event behind them"] if row and row[0] else []
+    return found
+
+
+def _miscounted(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> list[str]:
+    query = (
+        f"SELECT {_segment(pipeline, _time(pipeline))} AS _segment, {_events(pipeline)} AS n FROM computed GROUP BY 1"
+    )
+    rows = connection.execute(
+        f"SELECT _segment, coalesce(c.n, 0), coalesce(f.n, 0) FROM counted c FULL JOIN ({query}) f USING (_segment) "
+        "WHERE c.n IS DISTINCT FROM f.n ORDER BY 1"
+    ).fetchall()
+    return [f"segment {utc(start)}: {log:,} events in the log, {files:,} in the files" for start, log, files in rows]
+
+
+def _expect(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, share: int) -> int:
+    """Build `expected` and `computed_rows`, of the sampled windows; return how many rows are expected."""
+    step = _step(pipeline)
+    windowed = isinstance(pipeline.transform, Aggregate)
+    computed = "computed" if windowed else f"({oracle.result_query(pipeline, events='computed')})"
+    sampled = f"({'window_start' if windowed else '__time'} // {step}) % {share} = 0"
+    connection.execute(f"CREATE TABLE expected AS SELECT * FROM ({oracle.result_query(pipeline)}) WHERE {sampled}")
+    if windowed:
+        # Windows that begin outside the range were only touched by its events.
+        connection.execute(
+            f"DELETE FROM expected WHERE {_segment(pipeline, 'window_start')} NOT IN (SELECT _segment FROM counted)"
+        )
+    connection.execute(f"CREATE VIEW computed_rows AS SELECT * FROM {computed} WHERE {sampled}")
+    row = connection.execute("SELECT count(*) FROM expected").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _counts(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> dict[int, Count]:
+    """Return rows as Druid will hold them, and events, of each segment."""
+    segment = _segment(pipeline, _time(pipeline))
+    query = f"SELECT {segment}, count(*), {_events(pipeline)} FROM computed GROUP BY 1 ORDER BY 1"
+    rows = connection.execute(query).fetchall()
+    rolled: dict[int, int] = {}
+    if pipeline.sink.measures:
+        query = (
+            f"SELECT {_segment(pipeline, '__time')}, count(*) FROM ({oracle.result_query(pipeline, events='computed')})"
+        )
+        rolled = dict(connection.execute(f"{query} GROUP BY 1").fetchall())
+    return {int(start): Count(int(rolled.get(start, n)), int(events)) for start, n, events in rows}
