@@ -14,13 +14,13 @@ from penstock.flink.spec import job_spec
 from penstock.observe import savepoint_dir
 from penstock.pipeline import Pipeline
 from penstock.plan import digest, public, stamped
-from penstock.plan_job import settings_digest, spec_of
+from penstock.plan_job import EARLIEST, settings_digest
 from penstock.services.flink import RestorePoint
 from penstock.services.protocols import Services
 from penstock.services.registry import Record
 from penstock.settings import Settings
 from penstock.steps import StartJob, StopJob
-from penstock.topics import TopicSpec, dlq_topic, late_topic, out_topic
+from penstock.topics import TopicSpec, consumer_group, dlq_topic, late_topic, out_topic
 from penstock.wait import Pending, Progress, Silent, until
 
 
@@ -89,7 +89,7 @@ def stop_job(site: Site, step: StopJob) -> None:
             job.id, savepoint_dir(env, step.pipeline), timeout=site.timeout, progress=site.progress
         )
         restore = savepoint if step.resume else None
-    spec = spec_of(pipeline, env, restore=restore, startup=step.startup, run=step.run)
+    spec = job_spec(pipeline, env, restore=restore, startup=step.startup, run=step.run)
     site.save(
         record.but(
             status="starting",
@@ -112,8 +112,11 @@ def start_jobs(site: Site, steps: Sequence[StartJob]) -> None:
         record = site.record(step.pipeline)
         restore = record.restore if step.after_stop else step.restore
         startup = record.startup if step.after_stop else step.startup
-        spec = spec_of(pipeline, env, restore=restore, startup=startup, run=step.run)
+        spec = job_spec(pipeline, env, restore=restore, startup=startup, run=step.run)
         specs.append(spec)
+        if restore is None and startup == EARLIEST:
+            # What an earlier life of the pipeline has committed must not be taken for what this one has read.
+            site.services.kafka.reset_group(consumer_group(env.name, pipeline.name), pipeline.source.name)
         site.save(
             _declared(record, pipeline).but(
                 status="starting",

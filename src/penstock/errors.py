@@ -57,5 +57,9 @@ class UnavailableError(PenstockError):
     exit_code = 5
 
 
+class NoDatasourceError(UnavailableError):
+    """Druid knows no such datasource: no row was ever put into it, or not yet."""
+
+
 class WaitTimeoutError(UnavailableError):
     """A deadline passed while waiting; the message holds the last state seen."""

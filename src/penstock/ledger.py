@@ -17,12 +17,13 @@ import duckdb
 import pyarrow as pa
 
 from penstock import expr
+from penstock.compare import served_columns
 from penstock.druid import merged_columns
 from penstock.durations import millis
-from penstock.errors import UnavailableError
+from penstock.errors import NoDatasourceError, UnavailableError
 from penstock.flink.sql import out_columns
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
-from penstock.reconcile import Healing, Ledger, reconcile, served_columns
+from penstock.reconcile import Healing, Ledger, reconcile
 from penstock.settings import Settings
 from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
 from penstock.wait import Pending, Progress, Silent, until
@@ -60,7 +61,8 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
 ) -> Ledger:
     """Prove the pipeline's figures for segments of `[start, end)` (epoch ms, aligned to segments; None is unbounded).
 
-    `watermark` gives the window operator's watermark (epoch ms), None where the job does not run; `timeout` is the
+    `watermark` gives the window operator's watermark (epoch ms) whose fired windows a completed checkpoint holds, None
+    where no job tells it; `timeout` is the
     seconds that the job on its way to the cut, or Druid after it, may make no progress.  `healings` are what replays
     have published, in that order: there Druid holds late records too.
     Raises WaitTimeoutError, UnavailableError.
@@ -77,8 +79,9 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
     if any(first.values()):
         notes.append("the log's oldest records have passed their retention: the first segments may not close")
     if start is not None:
-        # Record timestamps are the producer's wall clock, never earlier than the event: a safe lower bound.
-        first = {p: max(offset, first[p]) for p, offset in log.offsets_for_time(source, start).items()}
+        # An event is dated at most `too_early` ahead of its record's own timestamp, else it is in no figure.
+        since = start - millis(pipeline.source.too_early)
+        first = {p: max(offset, first[p]) for p, offset in log.offsets_for_time(source, since).items()}
     with duckdb.connect() as connection:
         show.update(f"reading {sum(cut.values()) - sum(first.values()):,} records of {source}")
         _load_log(connection, log.read_arrow(source, first, cut))
@@ -106,12 +109,17 @@ def _settle(pipeline: Pipeline, settings: Settings, log: Log, cut: Offsets, time
 
     Group offsets may lag behind the job's checkpoint but never lead it, so reaching the cut is proof enough.
     """
-    group = consumer_group(settings.env.name, pipeline.name)
+    source, group = pipeline.source.name, consumer_group(settings.env.name, pipeline.name)
+    before: list[Offsets] = []
 
     def passed() -> Pending | bool:
-        done = log.group_offsets(group, pipeline.source.name)
-        behind = sum(max(0, end - done.get(partition, 0)) for partition, end in cut.items())
-        return Pending(f"{behind:,} records behind the log") if behind else True
+        done = log.group_offsets(group, source)
+        left = {partition: done.get(partition, 0) for partition, end in cut.items() if done.get(partition, 0) < end}
+        # A job commits what it has read; behind that, only markers of transactions and expired records may follow.
+        if not left or (left in before and not _holds_records(log, source, left, cut)):
+            return True
+        before[:] = [left]
+        return Pending(f"{sum(cut[partition] - at for partition, at in left.items()):,} records behind the log")
 
     hint = f"is the job running?  `penstock status`; a stopped one goes on with `penstock start {pipeline.name}`"
     until(f"the job of {pipeline.name}", passed, timeout=timeout, hint=hint, progress=show, patient=True)
@@ -125,6 +133,15 @@ def _settle(pipeline: Pipeline, settings: Settings, log: Log, cut: Offsets, time
 
         hint = "a killed job may have left a transaction open: `penstock doctor` finds it"
         until(f"topic {topic}", finished, timeout=timeout, hint=hint, progress=show)
+
+
+def _holds_records(log: Log, topic: str, start: Offsets, end: Offsets) -> bool:
+    """Say whether there is a committed record between the offsets."""
+    first = log.start_offsets(topic)
+    low = {partition: max(at, first[partition]) for partition, at in start.items()}
+    low = {partition: at for partition, at in low.items() if at < end[partition]}
+    batches = log.read_arrow(topic, low, {partition: end[partition] for partition in low})
+    return any(batch.num_rows for batch in batches) if low else False
 
 
 def _horizon(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, fired: int | None) -> int | None:
@@ -249,10 +266,14 @@ def _load_served(
     row = connection.execute(f"SELECT {summed} FROM result {closed}").fetchone()
     wanted = int(row[0] or 0) if row else 0
 
+    def ask(query: str) -> list[dict[str, Any]]:
+        try:
+            return druid(query)
+        except NoDatasourceError:
+            return []
+
     def caught_up() -> Pending | bool:
-        if wanted == 0:
-            return True
-        total = druid(f'SELECT SUM("_rows") AS n FROM "{pipeline.name}" {closed}')
+        total = ask(f'SELECT SUM("_rows") AS n FROM "{pipeline.name}" {closed}')
         there = int(total[0]["n"] or 0) if total else 0
         grown = there > wanted and log.end_offsets(out_topic(pipeline.name), committed=True) != end
         return True if there == wanted or grown else Pending(f"{there:,} of {wanted:,} rows")
@@ -264,7 +285,7 @@ def _load_served(
     columns = served_columns(pipeline)
     listed = ", ".join(f"{expr.DUCKDB.name(name)} {kind}" for name, kind in columns.items())
     connection.execute(f"CREATE TABLE served ({listed})")
-    rows = druid(served_query(pipeline, horizon)) if wanted or healings else []
+    rows = ask(served_query(pipeline, horizon))
     if rows:
         table = pa.table({name: [row[name] for row in rows] for name in columns})
         connection.register("batch", table)

@@ -148,3 +148,10 @@ def _applied(site: Site, name: str) -> Record:
             hint="`penstock apply` applies what is declared",
         )
     return site.records[name]
+
+
+def runs_in_use(services: Services) -> set[str]:
+    """Return the runs (the first 8 digits of job ids) whose transactions a job will end: live, or to be resumed."""
+    recorded = {record.job_id for record in services.registry.read().values() if record.job_id}
+    live = {job.id for job in services.flink.jobs() if job.live or job.leaving}
+    return {job_id[:8] for job_id in recorded | live}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from penstock.flink.spec import JobSpec, job_id, job_spec, version
+from penstock.flink.spec import job_spec, version
 from penstock.observe import Observed
 from penstock.pipeline import Pipeline
 from penstock.services.flink import Job, RestorePoint
@@ -25,19 +25,6 @@ def settings_digest(pipeline: Pipeline, env: Environment) -> str:
     """Return 12 hex digits that change with anything of the submitted job: addresses, parallelism, intervals, SQL."""
     spec = asdict(job_spec(pipeline, env, restore="-"))
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def spec_of(pipeline: Pipeline, env: Environment, *, restore: str | None, startup: str, run: int) -> JobSpec:
-    """Return the job of start number `run`.
-
-    The number is part of its identity: a start from scratch is another job than the one that began so before, whose
-    savepoints must not be taken for its own.  Repeating one start keeps the number, so Flink refuses to run it twice.
-    """
-    spec = job_spec(pipeline, env, restore=restore, startup=startup)
-    if run == 0:
-        return spec
-    identity = job_id(env.name, pipeline.name, spec.version, f"{restore or startup}#{run}")
-    return replace(spec, job_id=identity, config={**spec.config, "$internal.pipeline.job-id": identity})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from penstock.durations import format_duration, millis
-from penstock.errors import DeclarationError, UnavailableError
+from penstock.errors import DeclarationError, PenstockError
 from penstock.flink.spec import job_name
 from penstock.ledger import verify
 from penstock.pipeline import Aggregate, Pipeline
@@ -56,8 +56,13 @@ def prove(
     def watermark() -> int | None:
         try:
             running = [job for job in flink.jobs() if job.name == job_name(pipeline.name) and job.running]
-            return flink.watermark(running[0].id) if running else None
-        except UnavailableError:
+            if not running:
+                return None
+            reached = flink.watermark(running[0].id)
+            # What has fired by now may be in no checkpoint yet, and so in no transaction that ends with one.
+            flink.trigger_checkpoint(running[0].id)
+            return reached
+        except PenstockError:
             return None  # the result topic tells the horizon too, a little less far
 
     ledger = verify(
@@ -115,7 +120,7 @@ def summary(ledger: Ledger) -> str:
         if ledger.windows_compared or ledger.windows_open
         else f"{ledger.rows_compared:,} rows compared"
     )
-    verdict = "equal" if ledger.equal else "NOT EQUAL"
+    verdict = "NOT EQUAL" if not ledger.equal else "equal" if ledger.rows_compared else "nothing to compare yet"
     early = f" + {ledger.too_early:,} too early" if ledger.too_early else ""
     filtered = f" + {ledger.filtered:,} filtered out" if ledger.filtered else ""
     return (

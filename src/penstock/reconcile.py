@@ -12,19 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import duckdb
 
 from penstock import expr, oracle
+from penstock.compare import differences, duplicates, identity, key_columns, utc, wrongly_rejected
 from penstock.durations import millis
-from penstock.flink.sql import out_columns
-from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
+from penstock.pipeline import Aggregate, Pipeline
 from penstock.segments import ceiling
 
-#: How far two sums of doubles may be apart, as a share: their order differs.
-TOLERANCE = 1e-9
 #: How many differences are named one by one.
 NAMED = 20
 
@@ -118,8 +114,9 @@ def reconcile(
     found = [
         *(str(segment) for segment in segments if not segment.equal),
         *duplicates(connection, "rejected", 'partition, "offset"', "sent to the late or dead-letter topic"),
+        *wrongly_rejected(connection, pipeline),
         *duplicates(connection, "result_in_range", identity(pipeline), "in the result topic"),
-        *duplicates(connection, "served_rows", ", ".join(map(expr.DUCKDB.name, _keys(pipeline))), "in Druid"),
+        *duplicates(connection, "served_rows", ", ".join(map(expr.DUCKDB.name, key_columns(pipeline))), "in Druid"),
         *differences(connection, pipeline, "result_rows", "the result topic"),
         *differences(connection, pipeline, "served_rows", "Druid", expected="expected_served"),
     ]
@@ -281,93 +278,6 @@ def _load_healings(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, he
         connection.executemany("INSERT INTO healing VALUES (?, ?, ?, ?)", rows)
 
 
-def identity(pipeline: Pipeline) -> str:
-    """The columns that no two rows of `.out` share."""
-    if isinstance(pipeline.transform, Aggregate):
-        return ", ".join(["window_start", *(expr.DUCKDB.name(key) for key in pipeline.transform.by)])
-    return "_partition, _offset"
-
-
-def duplicates(connection: duckdb.DuckDBPyConnection, table: str, identity: str, where: str) -> list[str]:
-    found = connection.execute(f"SELECT {identity}, count(*) FROM {table} GROUP BY ALL HAVING count(*) > 1").fetchall()
-    names = [name.strip().strip('"') for name in identity.split(",")]
-    return [f"{_words(names, row[:-1])}: {row[-1]} times {where}" for row in found]
-
-
-def _words(names: list[str], values: Any) -> str:
-    return ", ".join(
-        f"{name}={_utc(value) if name in ('window_start', '__time') else value}"
-        for name, value in zip(names, values, strict=True)
-    )
-
-
-def _utc(moment_ms: Any) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(moment_ms))
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def served_columns(pipeline: Pipeline) -> dict[str, str]:
-    """Return the columns of `expected` and `served` with their DuckDB types."""
-    topic, transform, sink = pipeline.source, pipeline.transform, pipeline.sink
-    if isinstance(transform, Aggregate):
-        kinds = out_columns(topic, transform)
-        return {name: DUCKDB_TYPES[kind] for name, kind in kinds.items()}
-    if sink.measures:
-        kinds = {name: topic.field(name).type for name in sink.dimensions} | expr.measure_types(
-            sink.measures, topic.fields
-        )
-    else:
-        kinds = {name: kind for name, kind in out_columns(topic, transform).items() if name != topic.event_time}
-    return {"__time": "BIGINT"} | {name: DUCKDB_TYPES[kind] for name, kind in kinds.items()} | {"_rows": "BIGINT"}
-
-
-def _keys(pipeline: Pipeline) -> list[str]:
-    if isinstance(pipeline.transform, Aggregate):
-        return ["window_start", *pipeline.transform.by]
-    if pipeline.sink.measures:
-        return ["__time", *pipeline.sink.dimensions]
-    return ["_partition", "_offset"]
-
-
-def differences(
-    connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, table: str, place: str, *, expected: str = "expected"
-) -> list[str]:
-    """Compare a table with what is expected, row by row and column by column; name every row that differs."""
-    columns, keys = served_columns(pipeline), _keys(pipeline)
-    quoted = {name: expr.DUCKDB.name(name) for name in columns}
-    values = [name for name in columns if name not in keys]
-
-    def differs(name: str) -> str:
-        left, right = f"e.{quoted[name]}", f"f.{quoted[name]}"
-        if columns[name] != "DOUBLE":
-            return f"{left} IS DISTINCT FROM {right}"
-        near = f"abs({left} - {right}) <= {TOLERANCE} * greatest(abs({left}), abs({right}), 1)"
-        return f"NOT COALESCE({near}, {left} IS NULL AND {right} IS NULL)"
-
-    join = " AND ".join(f"e.{quoted[key]} IS NOT DISTINCT FROM f.{quoted[key]}" for key in keys)
-    selected = [f"COALESCE(e.{quoted[key]}, f.{quoted[key]})" for key in keys]
-    selected += [f"e.{quoted[name]}" for name in values] + [f"f.{quoted[name]}" for name in values]
-    found = connection.execute(
-        f"SELECT e._there, f._there, {', '.join(selected)} FROM (SELECT *, TRUE AS _there FROM {expected}) e "
-        f"FULL JOIN (SELECT *, TRUE AS _there FROM {table}) f ON {join} "
-        f"WHERE e._there IS NULL OR f._there IS NULL OR {' OR '.join(map(differs, values))} "
-        f"ORDER BY {', '.join(selected[: len(keys)])}"
-    ).fetchall()
-    lines = []
-    for wanted, actual, *rest in found:
-        where = _words(keys, rest[: len(keys)])
-        left = dict(zip(values, rest[len(keys) : len(keys) + len(values)], strict=True))
-        right = dict(zip(values, rest[len(keys) + len(values) :], strict=True))
-        if not actual:
-            lines.append(f"{where}: missing in {place}; the log gives {left}")
-        elif not wanted:
-            lines.append(f"{where}: in {place} as {right}, but not in the log")
-        else:
-            wrong = [f"{name} {right[name]} instead of {left[name]}" for name in values if left[name] != right[name]]
-            lines.append(f"{where}: {place} has {', '.join(wrong)}")
-    return lines
-
-
 def _segments(connection: duckdb.DuckDBPyConnection) -> list[Segment]:
     rows = connection.execute(
         """
@@ -383,4 +293,4 @@ def _segments(connection: duckdb.DuckDBPyConnection) -> list[Segment]:
         FROM log_side FULL JOIN counted USING (_segment) FULL JOIN druid_side USING (_segment) ORDER BY _segment
         """
     ).fetchall()
-    return [Segment(_utc(start), *(int(value or 0) for value in values)) for start, *values in rows]
+    return [Segment(utc(start), *(int(value or 0) for value in values)) for start, *values in rows]

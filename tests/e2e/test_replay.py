@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 
 from penstock import oracle
+from penstock.compare import served_columns
 from penstock.durations import millis
 from penstock.errors import PenstockError
 from penstock.ledger import served_query
 from penstock.load import load_pipelines
 from penstock.pipeline import Aggregate, Pipeline
-from penstock.reconcile import served_columns
 from penstock.segments import moment
 from penstock.services.druid import Druid
 

@@ -119,7 +119,7 @@ def test_an_open_transaction_is_found_and_ended(stack: Settings) -> None:
         old = native.open_transactions(stack, command, older_than=3600)
         assert held not in {item.transactional_id for item in old}
 
-        assert native.abort_transactions(stack.env.kafka, [held]) == [held]
+        assert native.abort_transactions(stack.env.kafka, [held], in_use=()) == [held]
         record = reader.poll(30)
         assert record is not None
         assert record.value() == b"behind it"

@@ -9,9 +9,10 @@ import duckdb
 import pytest
 
 from penstock import Aggregate, Datasource, Field, Hop, Pipeline, Select, Topic, Tumble, oracle
+from penstock.compare import served_columns
 from penstock.flink.sql import out_columns
 from penstock.pipeline import DUCKDB_TYPES, Window
-from penstock.reconcile import Ledger, reconcile, served_columns
+from penstock.reconcile import Ledger, reconcile
 
 MINUTE = 60_000
 TOPIC = Topic(
@@ -56,8 +57,8 @@ class Tables:
         execute('CREATE TABLE log (partition INT, "offset" BIGINT, "timestamp" BIGINT, value BLOB)')
         for partition, offset, at, name, value in EVENTS:
             text = json.dumps({"id": name, "value": value, "at": at})
-            execute("INSERT INTO log VALUES (?, ?, 0, ?)", [partition, offset, text.encode()])
-        execute("INSERT INTO log VALUES (2, 0, 0, ?)", [b"\xff{"])
+            execute("INSERT INTO log VALUES (?, ?, 9000000, ?)", [partition, offset, text.encode()])
+        execute("INSERT INTO log VALUES (2, 0, 9000000, ?)", [b"\xff{"])
         execute('CREATE TABLE rejected (branch VARCHAR, partition INT, "offset" BIGINT, reason VARCHAR)')
         execute("INSERT INTO rejected VALUES ('dlq', 2, 0, 'invalid UTF-8')")
         windows = isinstance(pipeline.transform, Aggregate)
@@ -143,6 +144,9 @@ def test_a_select_is_compared_with_its_roll_up() -> None:
         ("DELETE FROM rejected WHERE branch = 'late'", "_rows 2 instead of 3"),
         ("INSERT INTO rejected VALUES ('dlq', 2, 0, 'again')", "2 times sent to the late or dead-letter topic"),
         ("INSERT INTO rejected VALUES ('late', 0, 1, 'late')", "_rows 2 instead of 1"),
+        ("INSERT INTO rejected VALUES ('late', 0, 9, 'late')", "partition=0, offset=9: in the late topic, but not in"),
+        ("UPDATE rejected SET reason = 'too early' WHERE branch = 'late'", "sent as too early, against its dates"),
+        ("""UPDATE log SET "timestamp" = -9999999 WHERE "offset" = 1""", "not sent as too early, against its dates"),
     ],
 )
 def test_damage_is_named(damage: str, words: str) -> None:

@@ -84,10 +84,12 @@ def doctor(
     """Check Java, Maven, memory, ports, transaction settings; find transactions that a killed job left open."""
 
     from penstock import stack
+    from penstock.lifecycle import runs_in_use
 
     settings = _settings(context)
     if abort:
-        for transactional_id in stack.abort_transactions(settings.env.kafka, abort):
+        in_use = runs_in_use(context.obj.services)
+        for transactional_id in stack.abort_transactions(settings.env.kafka, abort, in_use=in_use):
             sys.stdout.write(f"aborted {transactional_id}\n")
     checks = stack.doctor(settings)
     if as_json:

@@ -58,14 +58,23 @@ def transactional_prefix(env: str, pipeline: str, branch: str, run: str) -> str:
 
 
 def job_spec(
-    pipeline: Pipeline, env: Environment, *, restore: str | None = None, startup: str = "earliest-offset"
+    pipeline: Pipeline,
+    env: Environment,
+    *,
+    restore: str | None = None,
+    startup: str = "earliest-offset",
+    run: int = 0,
 ) -> JobSpec:
     """Derive the job of `pipeline` in `env`, restored from the savepoint or checkpoint path `restore`.
 
-    `startup` is where a job without restored state begins: earliest-offset or group-offsets.
+    `startup` is where a job without restored state begins: earliest-offset or group-offsets.  `run` numbers its starts
+    and is part of its identity: a start from scratch is another job than the one that began so before, whose savepoints
+    and transactions must not be taken for its own.  Repeating one start keeps the number, so Flink refuses to run it
+    twice.
     """
     made_from = version(pipeline)
-    identity = job_id(env.name, pipeline.name, made_from, restore if restore else f"none:{startup}")
+    point = (restore or f"none:{startup}") + (f"#{run}" if run else "")
+    identity = job_id(env.name, pipeline.name, made_from, point)
     return JobSpec(
         job_id=identity,
         name=job_name(pipeline.name),

@@ -10,11 +10,11 @@ import duckdb
 import pyarrow as pa
 
 from penstock import expr, oracle
+from penstock.compare import differences, duplicates, identity
 from penstock.durations import millis
 from penstock.errors import NotEqualError, PenstockError
 from penstock.flink.sql import out_columns
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
-from penstock.reconcile import differences, duplicates, identity
 from penstock.replay.record import Count, Counts
 from penstock.replay.scope import Scope, utc
 from penstock.services.protocols import KafkaService

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from penstock.errors import PenstockError, UnavailableError
+from penstock.errors import NoDatasourceError, PenstockError, UnavailableError
 from penstock.services.http import HINT, Http, is_loopback
 from penstock.settings import DruidSettings
 from penstock.wait import Pending, Progress, until
@@ -225,7 +225,7 @@ class Druid:
         text = _one_line(reason)
         if "Object '" in text and "not found" in text:
             hint = "a datasource is there with its first rows; `penstock status` shows whether they are on their way"
-            raise UnavailableError(f"Druid has no such datasource (yet): {text}", hint=hint)
+            raise NoDatasourceError(f"Druid has no such datasource (yet): {text}", hint=hint)
         if any(word in text for word in PASSING):
             raise UnavailableError(f"Druid's broker at {self._broker} could not answer: {text}", hint=HINT)
         raise PenstockError(f"Druid refused the query: {text}")
@@ -239,10 +239,13 @@ class Druid:
         self._http.request("POST", f"{_INDEXER}/supervisor/{quote(name)}/{verb}", missing=missing)
 
     def _await_idle(self, name: str, timeout: float, progress: Progress | None) -> None:
+        # The overlord is asked, not the supervisor: one just suspended knows of no task until it has looked for them.
+        params = {"datasource": name, "type": "index_kafka"}
+
         def probe() -> bool | Pending:
-            status = self.supervisor_status(name)
-            held = {kind: len(status.get(kind) or []) for kind in ("activeTasks", "publishingTasks")}
-            return not any(held.values()) or Pending(", ".join(f"{count} {kind}" for kind, count in held.items()))
+            listed = self._http.request("GET", f"{_INDEXER}/tasks", params=params) or []
+            running = [item["id"] for item in listed if item.get("statusCode") == "RUNNING"]
+            return not running or Pending(f"{len(running)} tasks have not published what they hold")
 
         subject = f"Druid's tasks of {name} publishing"
         hint = "see the indexer's log: `penstock logs`"

@@ -171,6 +171,14 @@ class Kafka:
                 raise translate(item.error, self.settings.bootstrap, f"offsets of group {group}")
         return {item.partition: item.offset for item in found if item.offset >= 0}
 
+    def reset_group(self, group: str, topic: str) -> None:
+        """Commit the first offset of every partition for the group, whatever it had committed."""
+        first = [TopicPartition(topic, partition, offset) for partition, offset in self.start_offsets(topic).items()]
+        try:
+            self._reader_of(group).commit(offsets=first, asynchronous=False)
+        except KafkaException as error:
+            raise translate(error, self.settings.bootstrap, f"resetting group {group}") from None
+
     def _reader_of(self, group: str) -> Any:
         """Return a consumer that never joins the group, and only asks what it has committed.
 

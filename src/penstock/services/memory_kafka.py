@@ -124,6 +124,9 @@ class MemoryKafka:
         self._log(topic)
         return dict(self._groups.get((group, topic), {}))
 
+    def reset_group(self, group: str, topic: str) -> None:
+        self._groups[(group, topic)] = self.start_offsets(topic)
+
     def read(
         self, topic: str, start: Mapping[int, int], end: Mapping[int, int], *, committed: bool = True
     ) -> Iterator[list[Record]]:

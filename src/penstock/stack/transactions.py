@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.errors import DeclarationError, UnavailableError
+from penstock.errors import DeclarationError, RefusedError, UnavailableError
+from penstock.services.kafka_client import client_properties, connect
 from penstock.settings import KafkaSettings, Settings
 from penstock.stack.kafka_storage import tool_command
 
@@ -68,20 +69,38 @@ def _client_file(settings: Settings) -> Path:
     return file
 
 
-def abort_transactions(kafka: KafkaSettings, transactional_ids: Sequence[str], *, timeout: float = 30.0) -> list[str]:
+def run_of(transactional_id: str) -> str:
+    """Return the run in an id of ours: penstock-<env>-<pipeline>-<branch>-<run>-...; empty where it has none.
+
+    The connector appends `-<subtask>-<number>` to the prefix, so it is counted from behind.
+    """
+    found = re.search(r"-([0-9a-f]{8})--?\d+-\d+$", transactional_id)
+    return found[1] if found else ""
+
+
+def abort_transactions(
+    kafka: KafkaSettings, transactional_ids: Sequence[str], *, in_use: Collection[str], timeout: float = 30.0
+) -> list[str]:
     """Abort the open transactions of these ids, and return the ids; an id with none open is left as it was.
 
-    A producer that starts with an id fences the one before it, and the broker aborts what that had open.  So this must
-    never be given the ids of a job that runs or will be resumed: its next commit would fail, with data lost.  Whoever
-    calls it must know that; here only ids that do not begin with `penstock-` are refused, with DeclarationError.
+    A producer that starts with an id fences the one before it, and the broker aborts what that had open.  Given the id
+    of a job that runs or will be resumed, its next commit would fail, with data lost: `in_use` are the runs (the first
+    8 digits of job ids) of those, and their transactions are refused with RefusedError; ids that are not ours with
+    DeclarationError.
     """
     from confluent_kafka import KafkaException, Producer
 
     foreign = [item for item in transactional_ids if not item.startswith(PREFIX)]
     if foreign:
         raise DeclarationError([f"transactional id {item!r} does not begin with {PREFIX!r}" for item in foreign])
+    owned = [item for item in transactional_ids if run_of(item) in in_use]
+    if owned:
+        raise RefusedError(
+            f"{', '.join(owned)}: of a job that runs or will be resumed, which ends it; aborted, its rows were lost",
+            hint="`penstock start` or `penstock apply` brings the job back; `penstock remove` gives it up",
+        )
     for item in transactional_ids:
-        producer = Producer({**kafka.client, "bootstrap.servers": kafka.bootstrap, "transactional.id": item})
+        producer = connect(Producer, {**client_properties(kafka), "transactional.id": item})
         try:
             producer.init_transactions(timeout)
         except KafkaException as error:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from penstock.errors import PenstockError, UnavailableError, WaitTimeoutError
+from penstock.errors import NoDatasourceError, PenstockError, UnavailableError, WaitTimeoutError
 from penstock.services.druid import Druid, error_text
 from penstock.settings import DruidSettings
 
@@ -56,6 +56,10 @@ def status(active: int, publishing: int) -> dict[str, Any]:
     return {"payload": {"activeTasks": [{}] * active, "publishingTasks": [{}] * publishing}}
 
 
+def tasks(*states: str) -> list[dict[str, Any]]:
+    return [{"id": f"t{number}", "statusCode": state} for number, state in enumerate(states)]
+
+
 def test_supervisors_by_name() -> None:
     listed = [supervisor(), supervisor("y", suspended=True, state="SUSPENDED"), supervisor("z", healthy=False)]
     found = Cluster({"GET /supervisor": listed}).druid.supervisors()
@@ -69,16 +73,17 @@ def test_suspending_waits_until_the_tasks_have_published() -> None:
         {
             "GET /supervisor": [supervisor()],
             "POST /supervisor/x/suspend": {"id": "x"},
-            "GET /supervisor/x/status": Turns([status(1, 0), status(0, 1), status(0, 0)]),
+            "GET /supervisor/x/status": status(0, 0),  # just suspended: it has not looked for its tasks yet
+            "GET /tasks": Turns([tasks("RUNNING", "RUNNING"), tasks("RUNNING", "SUCCESS"), tasks("FAILED")]),
         }
     )
     cluster.druid.suspend("x")
     assert cluster.asked.count("POST /supervisor/x/suspend") == 1
-    assert cluster.asked.count("GET /supervisor/x/status") == 3
+    assert cluster.asked.count("GET /tasks") == 3
 
 
 def test_suspending_a_suspended_one_is_success_and_an_unknown_one_is_not() -> None:
-    answers = {"GET /supervisor": [supervisor(suspended=True)], "GET /supervisor/x/status": status(0, 0)}
+    answers = {"GET /supervisor": [supervisor(suspended=True)], "GET /tasks": []}
     cluster = Cluster(answers)
     cluster.druid.suspend("x")
     assert "POST /supervisor/x/suspend" not in cluster.asked
@@ -87,8 +92,8 @@ def test_suspending_a_suspended_one_is_success_and_an_unknown_one_is_not() -> No
 
 
 def test_tasks_that_never_publish_are_a_timeout() -> None:
-    answers = {"GET /supervisor": [supervisor(suspended=True)], "GET /supervisor/x/status": status(0, 2)}
-    with pytest.raises(WaitTimeoutError, match="0 activeTasks, 2 publishingTasks"):
+    answers = {"GET /supervisor": [supervisor(suspended=True)], "GET /tasks": tasks("RUNNING", "RUNNING")}
+    with pytest.raises(WaitTimeoutError, match="2 tasks have not published"):
         Cluster(answers).druid.suspend("x", timeout=0)
 
 
@@ -191,7 +196,7 @@ def test_a_proxy_of_the_environment_is_no_way_to_this_machine(broker: Broker, mo
 @pytest.mark.parametrize(
     ("code", "message", "kind"),
     [
-        (400, "Object 'x' not found within 'druid' (line [1], column [15])", UnavailableError),
+        (400, "Object 'x' not found within 'druid' (line [1], column [15])", NoDatasourceError),
         (400, "Column 'y' not found in any table", PenstockError),
         (504, "Query did not complete within configured timeout period. QUERY TIMEOUT", UnavailableError),
         (500, "Unknown exception (RUNTIME_FAILURE): Connection reset", UnavailableError),
