@@ -46,9 +46,12 @@ def test_a_replay_that_did_not_count_it_shows() -> None:
 
 
 def test_what_is_too_early_is_never_healed() -> None:
-    early = "UPDATE rejected SET reason = 'too early' WHERE branch = 'late'"
-    assert Tables(windowed()).spoil(early).ledger(healings=[Healing(0, HOUR, AFTER)]).equal
-    assert not Tables(windowed()).spoil(early).spoil(HEAL).ledger(healings=[Healing(0, HOUR, AFTER)]).equal
+    def early() -> Tables:
+        dated = 'UPDATE log SET "timestamp" = -9000000 WHERE partition = 0 AND "offset" = 2'
+        return Tables(windowed()).spoil(dated).spoil("UPDATE rejected SET reason = 'too early' WHERE branch = 'late'")
+
+    assert early().ledger(healings=[Healing(0, HOUR, AFTER)]).equal
+    assert not early().spoil(HEAL).ledger(healings=[Healing(0, HOUR, AFTER)]).equal
 
 
 def test_a_pass_through_pipeline_has_nothing_to_heal() -> None:
