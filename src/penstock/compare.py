@@ -91,10 +91,16 @@ def differences(
     columns, keys = served_columns(pipeline), key_columns(pipeline)
     quoted = {name: expr.DUCKDB.name(name) for name in columns}
     values = [name for name in columns if name not in keys]
+    transform = pipeline.transform
+    measures = transform.measures if isinstance(transform, Aggregate) else pipeline.sink.measures
+    # The order of a sum is nobody's; the least, the greatest and what is passed through are what they are.
+    summed = {
+        name for name, text in measures.items() if (expr.simple_aggregate(text) or ("",))[0] not in ("MIN", "MAX")
+    }
 
     def differs(name: str) -> str:
         left, right = f"e.{quoted[name]}", f"f.{quoted[name]}"
-        if columns[name] != "DOUBLE":
+        if columns[name] != "DOUBLE" or name not in summed:
             return f"{left} IS DISTINCT FROM {right}"
         near = f"abs({left} - {right}) <= {TOLERANCE} * greatest(abs({left}), abs({right}), 1)"
         return f"NOT COALESCE({near}, {left} IS NULL AND {right} IS NULL)"

@@ -184,7 +184,7 @@ def _ended(case: _Case, record: Record, resume: bool) -> list[Step]:
         case _:
             if case.point.path is not None:
                 return _resumed(case, record, case.point.path, "it ended")
-            if case.point.never or record.status == "starting":
+            if case.point.never or (record.status == "starting" and not case.point.unseen):
                 return _again(case, record)
             return _stateless(case, "it has ended, and neither a savepoint nor a checkpoint of it is found")
 

@@ -65,6 +65,19 @@ def test_a_job_that_never_got_anywhere_just_starts_again(world: World) -> None:
     assert world.flink.specs[-1].job_id != old, "Flink would refuse an id that it knows"
 
 
+def test_a_start_of_which_nobody_can_tell_what_became_is_refused(world: World) -> None:
+    world.apply([windowed()])
+    record = world.registry.read()["sales"]
+    world.registry.write(record.but(status="starting"))
+    world.flink.end("penstock.sales", point=RestorePoint())
+    world.flink.forget(record.job_id)
+    assert only(world.plan([windowed()]), StartJob).startup == "earliest-offset", (
+        "its files can be seen: there are none"
+    )
+    world.flink.forgotten(record.job_id)
+    assert only(world.plan([windowed()]), Refused).flag == "stateless-restart"
+
+
 def test_another_version(world: World) -> None:
     world.apply([windowed()])
     other = [windowed(measures={"n": "MAX(price)"})]

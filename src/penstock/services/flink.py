@@ -56,11 +56,13 @@ class RestorePoint:
     """Where an ended job can be resumed: the newest state's path, or None.
 
     `never` is True where it is certain that the job completed no checkpoint.  An exactly-once job that never did has
-    committed nothing, so the same start can be repeated without loss.
+    committed nothing, so the same start can be repeated without loss.  `unseen` is True where nobody could tell: Flink
+    has forgotten the job, and its files are out of sight.
     """
 
     path: str | None = None
     never: bool = False
+    unseen: bool = False
 
 
 class Flink:
@@ -195,7 +197,7 @@ class Flink:
             found = newest_state(job_id, *folders)
             return RestorePoint(found, never and found is None)
         newest = _newest(stats)
-        return RestorePoint(newest[1] if newest else None, never and newest is None)
+        return RestorePoint(newest[1] if newest else None, never and newest is None, unseen=not stats)
 
     def watermarks(self, job_id: str) -> dict[str, int | None]:
         """Return each vertex's input watermark (epoch ms): the least of its subtasks, None where one has none yet.

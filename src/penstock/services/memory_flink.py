@@ -60,6 +60,10 @@ class MemoryFlink:
         known = self._points.get(job_id, RestorePoint())
         self._points[job_id] = RestorePoint(known.path if files else None)
 
+    def forgotten(self, job_id: str) -> None:
+        """Let nobody know what became of a job that Flink has forgotten: its files are out of sight."""
+        self._points[job_id] = RestorePoint(unseen=True)
+
     def foreign(self, name: str, job_id: str) -> None:
         """Let somebody else start a job."""
         self._start(job_id, name)

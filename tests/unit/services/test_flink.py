@@ -203,7 +203,7 @@ def test_where_an_ended_job_resumes_by_flinks_own_record() -> None:
     assert Cluster(stats(0)).flink.restore_point(JOB) == RestorePoint(never=True)
     gone = stats(3, completed={"id": 3, "external_path": "<checkpoint-not-externally-addressable>"})
     assert Cluster(gone).flink.restore_point(JOB) == RestorePoint()
-    assert Cluster({}).flink.restore_point(JOB) == RestorePoint(), "an unknown job proves nothing"
+    assert Cluster({}).flink.restore_point(JOB) == RestorePoint(unseen=True), "an unknown job proves nothing"
 
 
 def test_files_that_can_be_seen_decide(tmp_path: Path) -> None:
