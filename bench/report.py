@@ -36,10 +36,14 @@ def throughput(measured: str, rates: Sequence[float], cpu: Sequence[float], load
     return Line(measured, f"{median(rates):,.0f} events/s", f"{runs}{median(cpu):.2f} µs CPU/event", load)
 
 
-def ratio(measured: str, value: float, cpu: float, load: float, *, aim: float) -> Line:
-    """`value` is the ratio of rates, `cpu` that of processor time the other way round: 1 is as good as bare."""
-    detail = f"median of the rounds' ratios; by processor time {cpu:.2f}"
-    return Line(measured, f"{value:.2f}", detail, load, f">= {aim:g}", value >= aim)
+def ratio(measured: str, rates: Sequence[float], cpu: Sequence[float], load: float, *, aim: float) -> Line:
+    """`rates` are each round's ratio of rates, `cpu` of processor time the other way round: 1 is as good as bare.
+
+    The result is the median round; how far the rounds are apart says how much it is worth.
+    """
+    spread = f"{min(rates):.2f} to {max(rates):.2f} in {len(rates)} rounds"
+    detail = f"median; {spread}; by processor time {median(cpu):.2f} ({min(cpu):.2f} to {max(cpu):.2f})"
+    return Line(measured, f"{median(rates):.2f}", detail, load, f">= {aim:g}", median(rates) >= aim)
 
 
 def latency(measured: str, spread: Spread, load: float, *, of: str, aim_p99: float | None = None) -> Line:

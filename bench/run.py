@@ -9,7 +9,7 @@ from bench.read import consumer_benchmark
 from bench.report import Line
 from bench.sizes import RATE, Sizes
 from bench.stage import Stage, load
-from bench.stats import Spread, paired_ratio
+from bench.stats import Spread, paired_ratios
 from bench.throughput import Pair
 from penstock.data.generator import generate
 from penstock.data.load import Clock, Faults, Load
@@ -50,7 +50,7 @@ def _pair_lines(title: str, pair: Pair) -> Iterator[Line]:
     cpu = {name: [run.cpu for run in runs] for name, runs in (("bare", pair.bare), ("ours", pair.ours))}
     yield report.throughput(f"{title}: bare Flink SQL", rates["bare"], cpu["bare"], load())
     yield report.throughput(f"{title}: Penstock, all branches", rates["ours"], cpu["ours"], load())
-    by_time, by_cpu = paired_ratio(rates["ours"], rates["bare"]), paired_ratio(cpu["bare"], cpu["ours"])
+    by_time, by_cpu = paired_ratios(rates["ours"], rates["bare"]), paired_ratios(cpu["bare"], cpu["ours"])
     yield report.ratio(f"{title}: Penstock / bare", by_time, by_cpu, load(), aim=0.9)
 
 

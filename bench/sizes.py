@@ -22,5 +22,5 @@ class Sizes:
     queries: int
 
 
-FULL = Sizes(events=3_000_000, rounds=3, history=200_000, seconds=45, queries=300)
+FULL = Sizes(events=3_000_000, rounds=5, history=200_000, seconds=45, queries=300)
 QUICK = Sizes(events=500_000, rounds=1, history=20_000, seconds=15, queries=100)

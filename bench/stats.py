@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -33,6 +32,6 @@ class Spread:
         return cls(p50, p95, p99, max(values), len(values))
 
 
-def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median of the rounds' ratios: each pair ran side by side, so a machine that slows down hits both."""
-    return median(our / their for our, their in zip(ours, theirs, strict=True))
+def paired_ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Return each round's ratio: a pair ran side by side, so a machine that slows down hits both."""
+    return [our / their for our, their in zip(ours, theirs, strict=True)]
