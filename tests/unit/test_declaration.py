@@ -89,6 +89,8 @@ def test_a_sound_declaration_has_no_problems() -> None:
         (aggregate(measures={"n": "SUM(nothing)"}), "sales.transform.measures.n", "no field 'nothing'"),
         (aggregate(measures={"n": "SUM(id)"}), "sales.transform.measures.n", "sum"),
         (aggregate(measures={"n": "AVG(value)"}), "sales.transform.measures.n", "AVG is not one of"),
+        (aggregate(measures={"n": "MAX(UPPER(id))"}), "sales.transform.measures.n", "UPPER is not one of"),
+        (aggregate(where="lower(id) = 'a'"), "sales.transform.where", "LOWER is not one of"),
         (aggregate(measures={"n": "SUM(value) / COUNT(*)"}), "sales.transform.measures.n", "divide in the query"),
         (aggregate(measures={"n": "value"}), "sales.transform.measures.n", "a measure is a COUNT"),
         (aggregate(measures={"window_end": "COUNT(*)"}), "sales.transform.measures.window_end", "neither a key"),
