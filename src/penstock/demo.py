@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import threading
 import time
@@ -72,7 +73,10 @@ def _apply(settings: Settings, pipelines: list[Pipeline], console: Console) -> N
 
 
 def _stream(settings: Settings, pipelines: list[Pipeline], speedup: float, console: Console) -> None:
-    """Produce in a thread while the table is shown.  The order is seeded, so what is there already is skipped."""
+    """Produce in a thread while the table is shown.  The order is seeded, so what is there already is skipped.
+
+    Ctrl-C ends the table quietly; where the producer is not done, it is ended too, and the interrupt goes on.
+    """
     from penstock.data.flights import flights
     from penstock.data.produce import produce, undelivered
     from penstock.services.druid import Druid
@@ -86,19 +90,27 @@ def _stream(settings: Settings, pipelines: list[Pipeline], speedup: float, conso
             f"{there:,} flights are in the log already; going on from there (`make demo FRESH=1` starts over)"
         )
     failure: list[BaseException] = []
-    done = threading.Event()
+    done, stop = threading.Event(), threading.Event()
 
     def write() -> None:
         try:
-            produce(settings.env.kafka, shown.source, undelivered(flights(), offsets), speedup=speedup)
+            events = itertools.takewhile(lambda _: not stop.is_set(), undelivered(flights(), offsets))
+            produce(settings.env.kafka, shown.source, events, speedup=speedup)
         except BaseException as error:
             failure.append(error)
         finally:
             done.set()
 
     started = time.monotonic()
-    threading.Thread(target=write, name="producer", daemon=True).start()
-    watch(shown, Druid(settings.env.druid).sql, 1.0, until=done.is_set)
+    producer = threading.Thread(target=write, name="producer", daemon=True)
+    producer.start()
+    try:
+        watch(shown, Druid(settings.env.druid).sql, 1.0, until=done.is_set)
+        if not done.is_set():
+            raise KeyboardInterrupt
+    finally:
+        stop.set()
+        producer.join(timeout=5)  # what it has sent is delivered, or soon given up with the process
     if failure:
         raise failure[0]
     console.print(f"streamed in {time.monotonic() - started:.0f} s")
