@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import shutil
 import sys
 import threading
 import time
+from pathlib import Path
 
 from rich.console import Console
 
@@ -132,9 +134,10 @@ def _verify(settings: Settings, pipelines: list[Pipeline], console: Console) -> 
 
 def _next(settings: Settings, console: Console) -> None:
     flink = settings.env.flink.rest
+    activate = "" if shutil.which("penstock") else f"\n  source {_activate()}"
     console.print(
         f"""
-[bold]equal[/bold].  The stack stays up.  Look at:
+[bold]equal[/bold].  The stack stays up.  Look at:{activate}
   {flink}   Flink's own UI: jobs, checkpoints, watermarks
   penstock query 'SELECT "origin", SUM("flights") AS flights FROM "airport_delays" GROUP BY 1'
   penstock plan              what would change: nothing
@@ -142,6 +145,12 @@ def _next(settings: Settings, console: Console) -> None:
   penstock status            each part, its memory and address
 Stop it with `make down`; data stays until `make clean`."""
     )
+
+
+def _activate() -> str:
+    """Return the script that puts `penstock` on PATH: that of the virtual environment in which this runs."""
+    script = Path(sys.executable).parent / "activate"
+    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 
 def main() -> None:

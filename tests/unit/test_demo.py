@@ -75,6 +75,18 @@ def test_a_stream_that_is_through_is_no_interrupt(settings: Settings, monkeypatc
     assert made.ended.is_set()
 
 
+@pytest.mark.parametrize("found", [None, "/usr/bin/penstock"])
+def test_the_last_lines_say_how_to_get_penstock_on_path(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, found: str | None
+) -> None:
+    monkeypatch.chdir(settings.root)
+    monkeypatch.setattr("sys.executable", str(settings.root / ".venv" / "bin" / "python"))
+    monkeypatch.setattr("shutil.which", lambda _: found)
+    out = io.StringIO()
+    demo._next(settings, Console(file=out, width=150))
+    assert ("\n  source .venv/bin/activate\n" in out.getvalue()) is (found is None)
+
+
 def test_an_interrupted_demo_leaves_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
