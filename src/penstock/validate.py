@@ -132,7 +132,7 @@ def _expressions(where: str, value: Any) -> Iterator[Problem]:
             rule = "a measure is a column's name and a SQL expression, both written as text"
             yield Problem(f"{where}.{name}", text, rule, example)
         elif name.lower() in seen:
-            rule = "a measure's name is its own; SQL tells no capital letters apart everywhere"
+            rule = "a measure's name is its own; some engines tell no capital letters apart"
             yield Problem(f"{where}.{name}", name, rule, "rename one")
         else:
             seen.add(name.lower())
