@@ -44,7 +44,7 @@ readings = Topic(
     key="sensor",
     partitions=4,
 )
-rows = Pipeline("bench_rows", readings, Select(), Datasource(dimensions=["sensor", "region", "route"]))
+rows = Pipeline("bench_rows", readings, Select(), Datasource())
 
 #: Ticks are dated by the wall clock and come in order, so a small bound does.
 BOUND_MS = 100

@@ -13,7 +13,7 @@ from penstock.errors import PenstockError
 from penstock.flink.spec import job_spec
 from penstock.observe import savepoint_dir
 from penstock.pipeline import Pipeline
-from penstock.plan import digest, public, stamped
+from penstock.plan import LOGS, digest, public, stamped
 from penstock.plan_job import EARLIEST, settings_digest
 from penstock.services.flink import RestorePoint
 from penstock.services.protocols import Services
@@ -180,7 +180,7 @@ def await_supervisor(site: Site, name: str) -> None:
         state = there.detailed_state or there.state
         return Pending(f"{state}: {problem}" if problem else state)
 
-    hint = "Druid's page of supervisors and `penstock logs druid_indexer` say more"
+    hint = f"Druid's logs say more: {LOGS}"
     until(f"{name}: its supervisor", probe, timeout=site.timeout, progress=site.progress, hint=hint)
 
 

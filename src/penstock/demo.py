@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import shutil
 import sys
 import threading
 import time
+from pathlib import Path
 
 from rich.console import Console
 
@@ -72,7 +75,10 @@ def _apply(settings: Settings, pipelines: list[Pipeline], console: Console) -> N
 
 
 def _stream(settings: Settings, pipelines: list[Pipeline], speedup: float, console: Console) -> None:
-    """Produce in a thread while the table is shown.  The order is seeded, so what is there already is skipped."""
+    """Produce in a thread while the table is shown.  The order is seeded, so what is there already is skipped.
+
+    Ctrl-C ends the table quietly; where the producer is not done, it is ended too, and the interrupt goes on.
+    """
     from penstock.data.flights import flights
     from penstock.data.produce import produce, undelivered
     from penstock.services.druid import Druid
@@ -86,19 +92,27 @@ def _stream(settings: Settings, pipelines: list[Pipeline], speedup: float, conso
             f"{there:,} flights are in the log already; going on from there (`make demo FRESH=1` starts over)"
         )
     failure: list[BaseException] = []
-    done = threading.Event()
+    done, stop = threading.Event(), threading.Event()
 
     def write() -> None:
         try:
-            produce(settings.env.kafka, shown.source, undelivered(flights(), offsets), speedup=speedup)
+            events = itertools.takewhile(lambda _: not stop.is_set(), undelivered(flights(), offsets))
+            produce(settings.env.kafka, shown.source, events, speedup=speedup)
         except BaseException as error:
             failure.append(error)
         finally:
             done.set()
 
     started = time.monotonic()
-    threading.Thread(target=write, name="producer", daemon=True).start()
-    watch(shown, Druid(settings.env.druid).sql, 1.0, until=done.is_set)
+    producer = threading.Thread(target=write, name="producer", daemon=True)
+    producer.start()
+    try:
+        watch(shown, Druid(settings.env.druid).sql, 1.0, until=done.is_set)
+        if not done.is_set():
+            raise KeyboardInterrupt
+    finally:
+        stop.set()
+        producer.join(timeout=5)  # what it has sent is delivered, or soon given up with the process
     if failure:
         raise failure[0]
     console.print(f"streamed in {time.monotonic() - started:.0f} s")
@@ -120,9 +134,10 @@ def _verify(settings: Settings, pipelines: list[Pipeline], console: Console) -> 
 
 def _next(settings: Settings, console: Console) -> None:
     flink = settings.env.flink.rest
+    activate = "" if shutil.which("penstock") else f"\n  source {_activate()}"
     console.print(
         f"""
-[bold]equal[/bold].  The stack stays up.  Look at:
+[bold]equal[/bold].  The stack stays up.  Look at:{activate}
   {flink}   Flink's own UI: jobs, checkpoints, watermarks
   penstock query 'SELECT "origin", SUM("flights") AS flights FROM "airport_delays" GROUP BY 1'
   penstock plan              what would change: nothing
@@ -130,6 +145,12 @@ def _next(settings: Settings, console: Console) -> None:
   penstock status            each part, its memory and address
 Stop it with `make down`; data stays until `make clean`."""
     )
+
+
+def _activate() -> str:
+    """Return the script that puts `penstock` on PATH: that of the virtual environment in which this runs."""
+    script = Path(sys.executable).parent / "activate"
+    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 
 def main() -> None:

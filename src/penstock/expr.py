@@ -17,7 +17,8 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<string>'(?:[^']|'')*')|(?P<number>\d+(?:\.\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<op><>|!=|<=|>=|[-+*(),<>=]))"
 )
 AGGREGATES = frozenset({"COUNT", "SUM", "MIN", "MAX"})
-FUNCTIONS = AGGREGATES | {"COALESCE", "ABS", "UPPER", "LOWER"}
+#: Not UPPER and LOWER: of "ß" DuckDB makes "ẞ" and Java "SS".
+FUNCTIONS = AGGREGATES | {"COALESCE", "ABS"}
 KEYWORDS = frozenset(
     [
         "CASE",

@@ -28,14 +28,14 @@ def load_pipelines(folder: Path) -> list[Pipeline]:
         for file in sorted(folder.glob("[!_]*.py")):
             try:
                 pipelines = _run(file)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 mistakes.append(_import_mistake(file, error))
                 continue
             if not pipelines:
                 mistakes.append(f"{_short(file)}: it declares no pipeline; end it with pipeline = Pipeline(...)")
             found += [(_short(file), pipeline) for pipeline in pipelines]
     for place, pipeline in found:
-        mistakes += [f"{place}: {problem}" for problem in problems(pipeline)]
+        mistakes += _problems(place, pipeline)
     mistakes += _clashes(found)
     if mistakes:
         raise DeclarationError(mistakes)
@@ -68,7 +68,15 @@ def _importing_from(folder: Path) -> Iterator[None]:
                 del sys.modules[name]
 
 
-def _import_mistake(file: Path, error: Exception) -> str:
+def _problems(place: str, pipeline: Pipeline) -> list[str]:
+    """Return a pipeline's mistakes; one that even checking it fails on must not hide those of the others."""
+    try:
+        return [f"{place}: {problem}" for problem in problems(pipeline)]
+    except Exception as error:
+        return [f"{place}: {pipeline.name!r} can't be checked: {type(error).__name__}: {error}"]
+
+
+def _import_mistake(file: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         text = (error.text or "").strip()
         where = Path(error.filename or file)
@@ -84,11 +92,11 @@ def _clashes(found: list[tuple[str, Pipeline]]) -> Iterator[str]:
     names: dict[str, str] = {}
     topics: dict[str, tuple[str, Topic]] = {}
     for place, pipeline in found:
-        if pipeline.name in names:
-            yield f"{place}: {pipeline.name!r} is also declared in {names[pipeline.name]}; a pipeline's name is its own"
-        names.setdefault(pipeline.name, place)
-        source = pipeline.source
-        if not isinstance(source, Topic):
+        name, source = pipeline.name, pipeline.source
+        if str(name) in names:
+            yield f"{place}: {name!r} is also declared in {names[str(name)]}; a pipeline's name is its own"
+        names.setdefault(str(name), place)
+        if not isinstance(source, Topic) or not isinstance(source.name, str):
             continue
         other_place, other = topics.setdefault(source.name, (place, source))
         if other != source:

@@ -24,7 +24,8 @@ class Observed:
     """One look at an environment.
 
     `topics` by name (absent ones are absent), `records` by pipeline, `jobs` by pipeline, newest first and ended ones
-    too, `supervisors` by datasource, `restore_points` by pipeline for those whose recorded job has ended or is gone.
+    too, `supervisors` by datasource, `restore_points` by pipeline for those whose recorded job has ended or is gone,
+    `problems` by datasource: what Druid says is wrong with a supervisor that is not healthy.
     """
 
     topics: Mapping[str, TopicState] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Observed:
     jobs: Mapping[str, tuple[Job, ...]] = field(default_factory=dict)
     supervisors: Mapping[str, Supervisor] = field(default_factory=dict)
     restore_points: Mapping[str, RestorePoint] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
 
     def live(self, pipeline: str) -> list[Job]:
         """Return the pipeline's jobs that run, or are about to, or are about to end."""
@@ -56,7 +58,8 @@ def observe(pipelines: Sequence[Pipeline], services: Services, settings: Setting
         for name, record in records.items()
         if record.job_id and record.job_id not in {job.id for job in seen.live(name)}
     }
-    return replace(seen, restore_points=points)
+    problems = {name: services.druid.problem(name) for name, item in supervisors.items() if not item.healthy}
+    return replace(seen, restore_points=points, problems={name: text for name, text in problems.items() if text})
 
 
 def savepoint_dir(env: Environment, pipeline: str) -> str:

@@ -1,12 +1,12 @@
 """1. Declare: the types of a pipeline.  Plain frozen data; building it does no I/O and raises nothing.
 
-Durations are written as text ("5 min") and held as `timedelta`; one that can't be read stays as it was written and is
-reported by `penstock.validate.problems`, with every other mistake.
+Durations are written as text ("5 min") and held as `timedelta`, lists as tuples; what is none stays as it was written
+and is reported by `penstock.validate.problems`, with every other mistake.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -33,6 +33,15 @@ def _freeze(instance: object, **values: Any) -> None:
 def _duration(value: Any) -> Any:
     parsed = parse_duration(value)
     return value if parsed is None else parsed
+
+
+def _tuple(value: Any) -> Any:
+    """Freeze a list; text, whose letters are no list of names, stays as it is."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
+def _map(value: Any) -> Any:
+    return _FrozenMap(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Topic:
     def __post_init__(self) -> None:
         _freeze(
             self,
-            fields=tuple(self.fields),
+            fields=_tuple(self.fields),
             **{name: _duration(getattr(self, name)) for name in TOPIC_DURATIONS},
         )
 
@@ -117,7 +126,7 @@ class Select:
     where: str | None = None
 
     def __post_init__(self) -> None:
-        _freeze(self, columns=tuple(self.columns))
+        _freeze(self, columns=_tuple(self.columns))
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ class Aggregate:
     where: str | None = None
 
     def __post_init__(self) -> None:
-        _freeze(self, by=tuple(self.by), measures=_FrozenMap(self.measures))
+        _freeze(self, by=_tuple(self.by), measures=_map(self.measures))
 
 
 Transform = Select | Aggregate
@@ -140,17 +149,18 @@ Transform = Select | Aggregate
 class Datasource:
     """The Druid datasource, called as the pipeline is.
 
-    `segment` is a segment's span: hour, day or month.  With `measures` (a column to COUNT(*), SUM, MIN or MAX of a
-    field; `Select` only) rows are rolled up to one per `granularity` and `dimensions`.
+    `segment` is a segment's span: hour, day or month.  With `measures` (a column to SUM, MIN or MAX of a field;
+    `Select` only) rows are rolled up to one per `granularity` and `dimensions`.  `dimensions` are the keys of an
+    `Aggregate`; a `Select` that is not rolled up has none to name, as each of its columns is one.
     """
 
-    dimensions: Sequence[str]
+    dimensions: Sequence[str] = ()
     segment: str = "hour"
     measures: Mapping[str, str] = field(default_factory=dict)
     granularity: str | None = None
 
     def __post_init__(self) -> None:
-        _freeze(self, dimensions=tuple(self.dimensions), measures=_FrozenMap(self.measures))
+        _freeze(self, dimensions=_tuple(self.dimensions), measures=_map(self.measures))
 
 
 @dataclass(frozen=True)

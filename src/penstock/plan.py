@@ -48,6 +48,9 @@ FLAGS = {
     "stateless-restart": "starts the job at its group's offsets without its state: windows open now are cut short",
 }
 
+#: Supervisors run in the coordinator's process, their tasks in the indexer's.
+LOGS = "`penstock logs druid-coordinator`, `penstock logs druid-indexer`"
+
 #: Where a spec's context says which declaration it was made from.  Druid gives the context back as it was sent, while
 #: the rest of a spec comes back rewritten and full of defaults.
 STAMP = "penstock"
@@ -255,7 +258,8 @@ def _supervisor(pipeline: Pipeline, observed: Observed, env: Environment, *, ane
     if there.running:
         return [Keep(**about, reason=f"{out_topic(pipeline.name)} into {pipeline.name}")]
     state = there.detailed_state or there.state
-    return [Keep(**about, notable=True, reason=f"as declared, but {state}: `penstock status` says why")]
+    why = observed.problems.get(pipeline.name, f"see the logs of Druid ({LOGS})")
+    return [Keep(**about, notable=True, reason=f"as declared, but {state}: {why}")]
 
 
 def _differences(before: Any, after: Any, path: str = "") -> Iterable[str]:

@@ -201,7 +201,6 @@ def _again(case: _Case, record: Record) -> list[Step]:
     if record.restore is not None:
         return _resumed(case, record, record.restore, "nothing was computed yet")
     at = "the earliest offset" if record.startup == EARLIEST else "its group's offsets"
-    reason = f"version {case.want}, from {at}: it has completed no checkpoint yet"
     reason = f"version {case.want}, from {at}: nothing was computed yet"
     return [StartJob(**case.about, version=case.want, run=case.run, startup=record.startup, reason=reason)]
 

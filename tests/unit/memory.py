@@ -166,4 +166,4 @@ def windowed(source: Topic | None = None, name: str = "sales", **changes: Any) -
 
 
 def raw(source: Topic | None = None, name: str = "sales_raw") -> Pipeline:
-    return Pipeline(name, source=source or topic(), transform=Select(), sink=Datasource(dimensions=["id"]))
+    return Pipeline(name, source=source or topic(), transform=Select(), sink=Datasource())

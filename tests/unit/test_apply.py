@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from penstock.errors import PenstockError, RefusedError, UnavailableError, WaitTimeoutError
 from penstock.lock import environment_lock, lock_file
 from penstock.services.flink import Job, RestorePoint
+from penstock.stack.parts import part_named
 from penstock.steps import plan_from_json, plan_to_json
 from tests.unit.memory import Fault, World, raw, topic, windowed
 
@@ -195,6 +197,8 @@ def test_a_supervisor_that_is_not_healthy_is_waited_for_with_its_reason(
     monkeypatch.setattr(world.druid, "post_supervisor", unhealthy)
     with pytest.raises(UnavailableError, match="UNABLE_TO_CONNECT_TO_STREAM: the reason in one line") as caught:
         world.apply([windowed()])
+    named = re.findall(r"`penstock logs ([\w-]+)`", str(caught.value))
+    assert [part_named(world.settings, name).name for name in named] == ["druid-coordinator", "druid-indexer"]
     assert not isinstance(caught.value, WaitTimeoutError), "it tells what was done besides"
     world.druid.set_state("sales", "RUNNING")
     world.apply([windowed()])

@@ -16,6 +16,7 @@ from penstock import render
 from penstock.errors import DeclarationError
 from penstock.plan import FLAGS, parse_allow, plan
 from penstock.services.flink import RestorePoint
+from penstock.stack.parts import part_named
 from penstock.steps import (
     AddPartitions,
     AlterTopicConfig,
@@ -234,9 +235,16 @@ def test_an_unhealthy_supervisor_is_noted(world: World) -> None:
     world.druid.set_state("sales", "UNHEALTHY_TASKS", healthy=False)
     made = world.plan([windowed()])
     assert not made.changes
-    assert [step.reason for step in render.shown(made)] == [
-        "as declared, but UNHEALTHY_TASKS: `penstock status` says why"
-    ]
+    assert [step.reason for step in render.shown(made)] == ["as declared, but UNHEALTHY_TASKS: the reason in one line"]
+
+
+def test_a_supervisor_not_running_without_a_known_problem_points_to_logs_that_exist(world: World) -> None:
+    world.apply([windowed()])
+    world.druid.set_state("sales", "PENDING")
+    (step,) = render.shown(world.plan([windowed()]))
+    assert step.reason.startswith("as declared, but PENDING: see the logs of Druid")
+    for name in re.findall(r"`penstock logs ([\w-]+)`", step.reason):
+        assert part_named(world.settings, name)
 
 
 def test_secrets_of_the_client_are_in_no_plan(world: World) -> None:

@@ -156,13 +156,13 @@ def test_damage_is_named(damage: str, words: str) -> None:
 
 
 def test_a_lost_row_of_a_select_is_named_by_offset() -> None:
-    raw = Pipeline("sales_raw", TOPIC, Select(), Datasource(dimensions=["id"]))
+    raw = Pipeline("sales_raw", TOPIC, Select(), Datasource())
     ledger = Tables(raw).spoil("DELETE FROM served WHERE _partition = 1 AND _offset = 1").ledger()
     assert any("_partition=1, _offset=1" in line for line in ledger.differences), ledger.differences
 
 
 def test_a_segment_that_records_past_the_cut_have_reached_is_left_open() -> None:
-    raw = Pipeline("sales_raw", TOPIC, Select(), Datasource(dimensions=["id"], segment="hour"))
+    raw = Pipeline("sales_raw", TOPIC, Select(), Datasource(segment="hour"))
     tables = Tables(raw)
     for table, columns in (
         ("result", 'id, value, "at", _partition, _offset'),

@@ -62,4 +62,5 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        fail(PenstockError(f"unexpected {type(error).__name__}: {error}", hint="--debug shows where it happened"))
+        hint = "`penstock --debug VERB ...` shows where it happened"
+        fail(PenstockError(f"unexpected {type(error).__name__}: {error}", hint=hint))

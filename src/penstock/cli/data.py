@@ -175,14 +175,17 @@ def verify(
     from penstock.wait import rich_progress
 
     owner: Context = context.obj
-    ledgers = []
-    for pipeline in owner.pipelines(pipelines or ()):
-        with rich_progress(f"verify {pipeline.name}") as progress:
-            ledgers.append(prove(pipeline, owner.settings, start=start, end=end, timeout=timeout, progress=progress))
-        if not as_json:
-            console().print(render(ledgers[-1], all_segments=all_segments))
-    if as_json:
-        print_json([to_json(ledger) for ledger in ledgers])
+    declared, ledgers = owner.pipelines(pipelines or ()), []
+    try:
+        for pipeline in declared:
+            with rich_progress(f"verify {pipeline.name}") as progress:
+                ledger = prove(pipeline, owner.settings, start=start, end=end, timeout=timeout, progress=progress)
+            ledgers.append(ledger)
+            if not as_json:
+                console().print(render(ledger, all_segments=all_segments))
+    finally:  # what is finished is not lost where a later one fails
+        if as_json:
+            print_json([to_json(ledger) for ledger in ledgers])
     wrong = [ledger.pipeline for ledger in ledgers if not ledger.equal]
     if wrong:
         raise NotEqualError(f"not equal: {', '.join(wrong)}", hint="each difference is named above")

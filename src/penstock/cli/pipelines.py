@@ -98,6 +98,9 @@ def apply(
     from penstock.plan import parse_allow
 
     owner: Context = context.obj
+    if plan_file and allow:
+        hint = "plan again with it: penstock plan --allow ... --json > plan.json"
+        raise DeclarationError("--allow: a plan that was made already holds what it allows", hint=hint)
     expected = _read_plan(plan_file) if plan_file else None
     with rich_progress("apply") as progress:
         done = run(

@@ -71,6 +71,12 @@ def renumbered(plan: str) -> str:
     return json.dumps(table, indent=1)
 
 
+def keep(draft: Path, plan: Path) -> None:
+    """Put a compiled plan, renumbered, in its place: whole or not at all, as one that is there is never made again."""
+    draft.write_text(renumbered(draft.read_text(encoding="utf-8")), encoding="utf-8")
+    os.replace(draft, plan)
+
+
 def _run(request: dict[str, Any], jars: Path, logs: Path, show: Progress) -> None:
     """Run the planner's process with a request; its reports go to `show`, its failure becomes a PenstockError."""
     if not request["jobs"]:
@@ -149,8 +155,7 @@ def _submit_one(job: dict[str, Any], rest: str | None) -> None:
         plan.parent.mkdir(parents=True, exist_ok=True)
         draft = plan.with_suffix(f".{os.getpid()}.tmp")
         environment.execute_sql(f"COMPILE PLAN '{draft.as_uri()}' FOR {job['statements']}")
-        plan.write_text(renumbered(draft.read_text(encoding="utf-8")), encoding="utf-8")
-        draft.unlink()
+        keep(draft, plan)
     if rest is None:
         return
     _report(pipeline=job["pipeline"], state="submitting")

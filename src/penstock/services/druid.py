@@ -224,7 +224,7 @@ class Druid:
     def _sql_failed(self, reason: str) -> NoReturn:
         text = _one_line(reason)
         if "Object '" in text and "not found" in text:
-            hint = "a datasource is there with its first rows; `penstock status` shows whether they are on their way"
+            hint = "a datasource is there with its first rows; `penstock plan` says what keeps them away"
             raise NoDatasourceError(f"Druid has no such datasource (yet): {text}", hint=hint)
         if any(word in text for word in PASSING):
             raise UnavailableError(f"Druid's broker at {self._broker} could not answer: {text}", hint=HINT)
@@ -248,7 +248,7 @@ class Druid:
             return not running or Pending(f"{len(running)} tasks have not published what they hold")
 
         subject = f"Druid's tasks of {name} publishing"
-        hint = "see the indexer's log: `penstock logs`"
+        hint = "see the indexer's log: `penstock logs druid-indexer`"
         until(subject, probe, timeout=timeout, interval=0.5, progress=progress, hint=hint)
 
     def _failure(self, task: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ import psutil
 from penstock.errors import DeclarationError, UnavailableError
 from penstock.settings import Settings
 from penstock.stack import java, processes
-from penstock.stack.layout import Layout, layout, pyflink_home
+from penstock.stack.layout import Layout, layout, make_private, pyflink_home
 from penstock.stack.manager import Manager
 from penstock.stack.parts import parts
 
@@ -189,10 +189,11 @@ _STATE_HINT = "choose another directory with PENSTOCK_STATE or [stack] state in 
 
 
 def make_state(settings: Settings) -> Layout:
-    """Make the state directory; raise DeclarationError where it can't be written to."""
+    """Make the state directory, for its owner only; raise DeclarationError where it can't be written to."""
     place = layout(settings)
     try:
-        place.run.mkdir(parents=True, exist_ok=True)
+        make_private(place.state)
+        place.run.mkdir(exist_ok=True)
         trial = place.run / f"trial-{os.getpid()}"
         trial.touch()
         trial.unlink()

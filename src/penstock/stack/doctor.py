@@ -79,17 +79,14 @@ def transactions_check(settings: Settings) -> Check:
 
 def _broker_transaction_max(settings: Settings) -> float:
     """Return the broker's transaction.max.timeout.ms in seconds; raise UnavailableError where Kafka does not answer."""
-    import logging
-
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
     from penstock.errors import UnavailableError
+    from penstock.services.kafka_client import client_properties, connect
 
     kafka = settings.env.kafka
-    quiet = logging.Logger("penstock.kafka.doctor")
-    quiet.addHandler(logging.NullHandler())
-    client = AdminClient({**kafka.client, "bootstrap.servers": kafka.bootstrap}, logger=quiet)
+    client = connect(AdminClient, client_properties(kafka))
     try:
         brokers = client.list_topics(timeout=3).brokers
         resource = ConfigResource(ConfigResource.Type.BROKER, str(min(brokers)))

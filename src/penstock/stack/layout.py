@@ -76,6 +76,14 @@ class Layout:
         return self.conf / part / "cds.args"
 
 
+def make_private(folder: Path) -> None:
+    """Make a directory that only its owner can enter; one of ours that others could enter is closed to them."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = folder.stat()
+    if state.st_uid == os.getuid() and state.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def layout(settings: Settings) -> Layout:
     """Return the stack's directories; raise DeclarationError for a path that the services' own formats can't hold."""
     state = settings.stack.state

@@ -139,16 +139,3 @@ def part_named(settings: Settings, name: str) -> Part:
     if name not in everything:
         raise DeclarationError(f"no part {name!r} in the stack; there are: {', '.join(everything)}")
     return everything[name]
-
-
-def in_order(everything: tuple[Part, ...]) -> list[tuple[Part, ...]]:
-    """Return the parts in the waves they could start in: each wave needs only earlier ones.  ValueError on a cycle."""
-    left, done, waves = list(everything), set[str](), []
-    while left:
-        wave = tuple(part for part in left if done.issuperset(part.needs))
-        if not wave:
-            raise ValueError(f"parts need each other: {', '.join(part.name for part in left)}")
-        waves.append(wave)
-        done.update(part.name for part in wave)
-        left = [part for part in left if part not in wave]
-    return waves

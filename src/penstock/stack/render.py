@@ -10,7 +10,7 @@ from string import Template
 
 from penstock.errors import DeclarationError
 from penstock.settings import Settings
-from penstock.stack.layout import Layout, layout, template_values
+from penstock.stack.layout import Layout, layout, make_private, template_values
 from penstock.stack.parts import Part, parts
 from penstock.stack.processes import MARK
 
@@ -66,6 +66,7 @@ def changed(files: Mapping[Path, str]) -> list[Path]:
 def write(settings: Settings, files: Mapping[Path, str]) -> None:
     """Make the stack's directories, and write `files`; the parts' temporary files of an earlier run are deleted."""
     place = layout(settings)
+    make_private(place.state)  # configuration may hold secrets, and data is nobody else's
     for folder in (place.conf, place.logs, place.run, place.tmp):
         folder.mkdir(parents=True, exist_ok=True)
     # The socket's own directory may be in a shared /tmp: it must be ours, and closed to others.

@@ -6,6 +6,7 @@ therefore stalls every reader until its timeout, which must be long (it has to o
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Collection, Sequence
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.errors import DeclarationError, RefusedError, UnavailableError
-from penstock.services.kafka_client import client_properties, connect
 from penstock.settings import KafkaSettings, Settings
 from penstock.stack.kafka_storage import tool_command
 
@@ -64,8 +64,10 @@ def _client_file(settings: Settings) -> Path:
     """Write the client properties where only their owner can read them, for a tool that takes no other way."""
     file = settings.home / "kafka-client.properties"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600)
-    file.write_text("".join(f"{key}={value}\n" for key, value in settings.env.kafka.client.items()), encoding="utf-8")
+    text = "".join(f"{key}={value}\n" for key, value in settings.env.kafka.client.items())
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        os.fchmod(out.fileno(), 0o600)  # it may be there already, open to others
+        out.write(text)
     return file
 
 
@@ -89,6 +91,8 @@ def abort_transactions(
     DeclarationError.
     """
     from confluent_kafka import KafkaException, Producer
+
+    from penstock.services.kafka_client import client_properties, connect
 
     foreign = [item for item in transactional_ids if not item.startswith(PREFIX)]
     if foreign:

@@ -29,7 +29,7 @@ BOUND = 5_000
 
 SOURCE = topic(partitions=2, out_of_orderness="5 s")
 TUMBLE = windowed(SOURCE)
-RAW = Pipeline("sales_raw", SOURCE, Select(), Datasource(dimensions=["id"]))
+RAW = Pipeline("sales_raw", SOURCE, Select(), Datasource())
 
 #: A window's events, by its start, while it is open: ids.
 Open = dict[int, list[str]]

@@ -140,7 +140,7 @@ def test_a_savepoint_that_fails_is_tried_again_until_the_deadline() -> None:
     with pytest.raises(
         WaitTimeoutError, match=r"RESTARTING, the savepoint failed: .*the root \(x\.Y: no broker\)"
     ) as caught:
-        cluster.flink.stop_with_savepoint(JOB, "s3://x", timeout=0.05)
+        cluster.flink.stop_with_savepoint(JOB, "s3://x", timeout=0.5)
     assert "--cancel" in (caught.value.hint or "")
     assert len([key for key, _ in cluster.asked if key.startswith("POST")]) > 1
 

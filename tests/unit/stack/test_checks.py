@@ -14,7 +14,7 @@ import pytest
 
 from penstock.errors import DeclarationError
 from penstock.settings import Settings
-from penstock.stack import checks, java, native
+from penstock.stack import checks, java, native, render
 from penstock.stack.doctor import LONGEST_RESTART, transaction_timeout_check
 from penstock.stack.processes import MARK
 
@@ -131,6 +131,17 @@ def test_a_state_directory_that_can_not_be_written(settings: Settings) -> None:
     assert checks.state_check(broken).state == "failed"
     with pytest.raises(DeclarationError, match=r"state directory .*: Not a directory\n.*PENSTOCK_STATE"):
         native.up(broken)
+
+
+def test_the_state_directory_is_its_owners(settings: Settings) -> None:
+    state = settings.stack.state
+    for write in (checks.make_state, lambda settings: render.write(settings, {})):
+        write(settings)
+        assert state.stat().st_mode & 0o777 == 0o700
+        state.chmod(0o755)
+        write(settings)
+        assert state.stat().st_mode & 0o777 == 0o700
+        shutil.rmtree(state)
 
 
 def test_all_that_stands_against_it_is_said_at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
