@@ -199,8 +199,8 @@ def remove_pipeline(site: Site, name: str, *, delete_topics: bool = False, drop_
         services.druid.terminate(name, timeout=site.timeout, progress=site.progress)
         done.append("supervisor terminated, its rows published")
     if drop_datasource:
-        services.druid.drop_datasource(name)
-        done.append(f"datasource {name} dropped (its segments are marked unused)")
+        services.druid.drop_datasource(name, timeout=site.timeout, progress=site.progress)
+        done.append(f"datasource {name} dropped, its rows and files deleted")
     if delete_topics:
         topics = services.kafka.topics([out_topic(name), late_topic(name), dlq_topic(name)])
         for topic in topics:

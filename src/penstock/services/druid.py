@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
+from uuid import uuid4
 
 import httpx
 
@@ -53,6 +54,9 @@ class Reading:
 
 #: ISO periods of the segment spans.
 PERIODS = {"hour": "PT1H", "day": "P1D", "month": "P1M"}
+
+#: All times that a row can have.
+EVER = "0001-01-01/9999-12-31T23:59:59.999"
 
 #: What the broker says of a query that failed because a server it asked was away, busy or just killed.
 PASSING = ("No such server", "UNAVAILABLE", "TIMEOUT", "CAPACITY_EXCEEDED", "RUNTIME_FAILURE")
@@ -108,9 +112,23 @@ class Druid:
         """True where the datasource has segments in use."""
         return bool(self._http.request("GET", f"{_COORDINATOR}/metadata/datasources/{quote(name)}", missing=0))
 
-    def drop_datasource(self, name: str) -> None:
-        """Mark all segments unused: no query sees them; Druid keeps the files until a kill task deletes them."""
+    def drop_datasource(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None:
+        """Delete all rows for good, files included; an absent datasource is success.  No task of its may run.
+
+        Segments that are only marked unused would swallow what comes after them: a later life of the datasource gives
+        its segments the same ids, and Druid takes them for published while they stay unused.
+        """
         self._http.request("DELETE", f"{_COORDINATOR}/datasources/{quote(name)}", missing={})
+        task = f"kill_{name}_{uuid4().hex[:12]}"
+        self.submit_task({"type": "kill", "id": task, "dataSource": name, "interval": EVER})
+
+        def probe() -> bool | Pending:
+            state = self.task_state(task)
+            if state == "FAILED":
+                raise PenstockError(f"Druid could not delete the rows of {name}: {self.task_failure(task)}")
+            return state == "SUCCESS" or Pending("its files are being deleted")
+
+        until(f"Druid's datasource {name}", probe, timeout=timeout, interval=0.5, progress=progress)
 
     def failures(self, name: str, *, limit: int = 3) -> list[str]:
         """Return why the datasource's newest failed tasks failed, newest first, each in one line."""

@@ -19,7 +19,7 @@ Row = tuple[int, int]
 class MemoryDruid:
     """`down = True` makes every call raise UnavailableError.
 
-    `offsets` holds the datasources whose offsets are stored, `dropped` those whose segments were marked unused.  Rows
+    `offsets` holds the datasources whose offsets are stored, `dropped` those whose rows were deleted.  Rows
     are (time, events) pairs: `held` ones are with a running task, `published` ones in segments.
     """
 
@@ -80,7 +80,7 @@ class MemoryDruid:
         self._reach()
         self._supervisors.pop(name, None)
 
-    def drop_datasource(self, name: str) -> None:
+    def drop_datasource(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None:
         self._reach()
         self.dropped.add(name)
 

@@ -97,6 +97,24 @@ def test_tasks_that_never_publish_are_a_timeout() -> None:
         Cluster(answers).druid.suspend("x", timeout=0)
 
 
+def test_a_dropped_datasource_leaves_no_segment_behind() -> None:
+    states = Turns([{"status": {"statusCode": code}} for code in ("RUNNING", "SUCCESS")])
+
+    class Killing(Cluster):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            if request.url.path.endswith("/status"):
+                return httpx.Response(200, json=states.pop(0))
+            if request.method == "POST":
+                self.posted = json.loads(request.content)
+            return super().__call__(request)
+
+    cluster = Killing({"DELETE /druid/coordinator/v1/datasources/x": {}, "POST /task": {"task": "t"}})
+    cluster.druid.drop_datasource("x")
+    assert cluster.asked == ["DELETE /druid/coordinator/v1/datasources/x", "POST /task"]
+    assert (cluster.posted["type"], cluster.posted["dataSource"]) == ("kill", "x")
+    assert not states, "it is awaited"
+
+
 def test_terminating_an_absent_one_is_success() -> None:
     cluster = Cluster({"GET /supervisor": []})
     cluster.druid.terminate("x")
