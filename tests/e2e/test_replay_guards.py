@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -14,6 +15,7 @@ from penstock.replay.scope import scope
 from penstock.services.flink import Flink
 from penstock.services.protocols import connect
 from penstock.settings import load_settings
+from penstock.wait import Pending, until
 
 from ..cli import Cli
 from .test_replay import _expected, _pipeline, _served, make_room
@@ -42,14 +44,21 @@ def test_without_the_hand_off_the_range_is_counted_twice(lively: Cli, monkeypatc
     made = prepare(pipeline, within, request, services, settings, id="naive")
     refuse(made)
     monkeypatch.setattr(publish, "hand_off", lambda work, replay: replay)
-    with pytest.raises(NotEqualError, match="Druid does not serve what was computed"):
+    with suppress(NotEqualError):  # told at once, or, where the task's rows join the new segments after the check, not
         run(pipeline, made.replay, services, settings, timeout=15)
-    figures = services.replays.read()["naive"].figures
-    before = sum(count.events for count in figures.before.values())
-    computed = sum(count.events for count in figures.computed.values())
-    served = services.druid.totals(pipeline.name, within.start, within.end, "hour")
-    assert sum(events for _, events in served.values()) == before + computed
-    abandon(pipeline, services.replays.read()["naive"], services, settings)
+    naive = services.replays.read()["naive"]
+    before = sum(count.events for count in naive.figures.before.values())
+    computed = sum(count.events for count in naive.figures.computed.values())
+    services.druid.hand_off(pipeline.name, [0])  # what the task does by itself in time: it publishes what it holds
+
+    def twice() -> bool | Pending:
+        totals = services.druid.totals(pipeline.name, within.start, within.end, "hour")
+        events = sum(events for _, events in totals.values())
+        return events == before + computed or Pending(f"{events:,} events: {before:,} before, {computed:,} computed")
+
+    until("the range counted twice", twice, timeout=120)
+    if naive.status == "running":
+        abandon(pipeline, naive, services, settings)
 
 
 def test_a_rate_is_kept_and_a_proper_replay_puts_it_right(lively: Cli) -> None:
