@@ -62,9 +62,8 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
     """Prove the pipeline's figures for segments of `[start, end)` (epoch ms, aligned to segments; None is unbounded).
 
     `watermark` gives the window operator's watermark (epoch ms) whose fired windows a completed checkpoint holds, None
-    where no job tells it; `timeout` is the
-    seconds that the job on its way to the cut, or Druid after it, may make no progress.  `healings` are what replays
-    have published, in that order: there Druid holds late records too.
+    where no job tells it; `timeout` is the seconds that the job on its way to the cut, or Druid after it, may make no
+    progress.  `healings` are what replays have published, in that order: there Druid holds late records too.
     Raises WaitTimeoutError, UnavailableError.
     """
     show = progress or Silent()

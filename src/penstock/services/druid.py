@@ -180,10 +180,10 @@ class Druid:
                 f'SUM("_rows") AS e FROM "{name}" WHERE __time >= MILLIS_TO_TIMESTAMP({start}) '
                 f"AND __time < MILLIS_TO_TIMESTAMP({end}) GROUP BY 1"
             )
-        except UnavailableError as error:
-            if "no such datasource" in error.message and not self.datasource_loaded(name):
-                return {}
-            raise
+        except NoDatasourceError:
+            if self.datasource_loaded(name):
+                raise
+            return {}
         return {int(row["s"]): (int(row["n"]), int(row["e"] or 0)) for row in rows}
 
     def submit_task(self, spec: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from penstock.errors import PenstockError, UnavailableError
+from penstock.errors import NoDatasourceError, PenstockError, UnavailableError
 from penstock.services import druid as module
 from penstock.services.druid import Reading
 
@@ -74,7 +74,7 @@ def test_totals_are_by_segment_and_nothing_where_no_row_ever_was(monkeypatch: py
     assert "TIME_FLOOR(__time, 'P1D')" in asked[0]
 
     def absent(query: str, parameters: Any = None) -> list[dict[str, Any]]:
-        raise UnavailableError("Druid has no such datasource (yet): x")
+        raise NoDatasourceError("Druid has no such datasource (yet): x")
 
     monkeypatch.setattr(cluster.druid, "sql", absent)
     assert cluster.druid.totals("x", 0, 1, "hour") == {}
