@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 from penstock.druid import supervisor_spec
 from penstock.errors import PenstockError
-from penstock.flink.spec import job_spec
+from penstock.flink.spec import EARLIEST, job_spec
+from penstock.generation import stream, to_json
 from penstock.observe import savepoint_dir
 from penstock.pipeline import Pipeline
 from penstock.plan import LOGS, digest, public, stamped
-from penstock.plan_job import EARLIEST, settings_digest
+from penstock.plan_job import settings_digest
 from penstock.services.flink import RestorePoint
 from penstock.services.protocols import Services
 from penstock.services.registry import Record
@@ -116,7 +117,7 @@ def start_jobs(site: Site, steps: Sequence[StartJob]) -> None:
         specs.append(spec)
         if restore is None and startup == EARLIEST:
             # What an earlier life of the pipeline has committed must not be taken for what this one has read.
-            site.services.kafka.reset_group(consumer_group(env.name, pipeline.name), pipeline.source.name)
+            site.services.kafka.reset_group(consumer_group(env.name, pipeline.stream), pipeline.source.name)
         site.save(
             _declared(record, pipeline).but(
                 status="starting",
@@ -127,6 +128,7 @@ def start_jobs(site: Site, steps: Sequence[StartJob]) -> None:
                 startup=startup,
                 savepoint=None,
                 settings=settings_digest(pipeline, env),
+                declared=to_json(pipeline),
             )
         )
     site.services.submit(site.settings, specs, site.progress)
@@ -139,7 +141,7 @@ def adopt_job(site: Site, name: str, job_id: str) -> None:
     record = site.record(name)
     if not record.job_id:  # only the very first start can be there without a record
         record = record.but(version=spec.version, job_id=job_id, settings=settings_digest(pipeline, env))
-    site.save(_declared(record, pipeline).but(status="starting"))
+    site.save(_declared(record, pipeline).but(status="starting", declared=to_json(pipeline)))
 
 
 def await_job(site: Site, name: str) -> None:
@@ -202,7 +204,8 @@ def remove_pipeline(site: Site, name: str, *, delete_topics: bool = False, drop_
         services.druid.drop_datasource(name, timeout=site.timeout, progress=site.progress)
         done.append(f"datasource {name} dropped, its rows and files deleted")
     if delete_topics:
-        topics = services.kafka.topics([out_topic(name), late_topic(name), dlq_topic(name)])
+        called = stream(name, record)
+        topics = services.kafka.topics([out_topic(called), late_topic(called), dlq_topic(called)])
         for topic in topics:
             services.kafka.delete_topic(topic)
         done.append(f"topics deleted: {', '.join(topics) or 'none were there'}")

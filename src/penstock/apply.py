@@ -16,6 +16,7 @@ from typing import assert_never
 from penstock import actions
 from penstock.actions import Site
 from penstock.errors import PenstockError, RefusedError, UnavailableError
+from penstock.generation import deployed
 from penstock.lock import environment_lock
 from penstock.observe import observe
 from penstock.pipeline import Pipeline
@@ -80,7 +81,7 @@ def apply(
         site = Site(
             services,
             settings,
-            {pipeline.name: pipeline for pipeline in pipelines},
+            {pipeline.name: deployed(pipeline, observed.records.get(pipeline.name)) for pipeline in pipelines},
             dict(observed.records),
             progress or Silent(),
             timeout,

@@ -19,7 +19,7 @@ def supervisor_spec(pipeline: Pipeline, env: Environment) -> dict[str, Any]:
         "spec": {
             "dataSchema": data_schema(pipeline),
             "ioConfig": {
-                "topic": out_topic(pipeline.name),
+                "topic": out_topic(pipeline.stream),
                 "inputFormat": {"type": "json"},
                 "consumerProperties": {
                     "bootstrap.servers": env.kafka.bootstrap,

@@ -67,7 +67,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
     Raises WaitTimeoutError, UnavailableError.
     """
     show = progress or Silent()
-    source, out = pipeline.source.name, out_topic(pipeline.name)
+    source, out = pipeline.source.name, out_topic(pipeline.stream)
     _settle(pipeline, settings, log, log.end_offsets(source, committed=True), timeout, show)
     fired, fired_end = watermark(), log.end_offsets(out, committed=True)
     cut = log.end_offsets(source, committed=True)
@@ -100,7 +100,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
 
 
 def _derived(pipeline: Pipeline) -> list[str]:
-    return [out_topic(pipeline.name), late_topic(pipeline.name), dlq_topic(pipeline.name)]
+    return [out_topic(pipeline.stream), late_topic(pipeline.stream), dlq_topic(pipeline.stream)]
 
 
 def _settle(pipeline: Pipeline, settings: Settings, log: Log, cut: Offsets, timeout: float, show: Progress) -> None:
@@ -108,7 +108,7 @@ def _settle(pipeline: Pipeline, settings: Settings, log: Log, cut: Offsets, time
 
     Group offsets may lag behind the job's checkpoint but never lead it, so reaching the cut is proof enough.
     """
-    source, group = pipeline.source.name, consumer_group(settings.env.name, pipeline.name)
+    source, group = pipeline.source.name, consumer_group(settings.env.name, pipeline.stream)
     before: list[Offsets] = []
 
     def passed() -> Pending | bool:
@@ -173,7 +173,7 @@ def _load_rejected(
 ) -> None:
     """Load which source records the late and dead-letter topics hold, of the range that is read."""
     connection.execute('CREATE TABLE rejected (branch VARCHAR, partition INT, "offset" BIGINT, reason VARCHAR)')
-    for branch, topic in (("late", late_topic(pipeline.name)), ("dlq", dlq_topic(pipeline.name))):
+    for branch, topic in (("late", late_topic(pipeline.stream)), ("dlq", dlq_topic(pipeline.stream))):
         for batch in log.read_arrow(topic, log.start_offsets(topic), ends[topic], with_headers=True):
             rows = [dict(headers) for headers in batch.column("headers").to_pylist()]
             table = pa.table(
@@ -210,7 +210,7 @@ def _load_result(
     kinds = out_columns(pipeline.source, pipeline.transform)
     shape = ", ".join(f'"{name}": "{DUCKDB_TYPES[kind]}"' for name, kind in kinds.items())
     fields = ", ".join(f"_row.{expr.DUCKDB.name(name)}" for name in kinds)
-    for batch in log.read_arrow(out_topic(pipeline.name), start, end):
+    for batch in log.read_arrow(out_topic(pipeline.stream), start, end):
         connection.register("batch", pa.Table.from_batches([batch]))
         connection.execute(
             f"INSERT INTO result SELECT {fields} "
@@ -274,7 +274,7 @@ def _load_served(
     def caught_up() -> Pending | bool:
         total = ask(f'SELECT SUM("_rows") AS n FROM "{pipeline.name}" {closed}')
         there = int(total[0]["n"] or 0) if total else 0
-        grown = there > wanted and log.end_offsets(out_topic(pipeline.name), committed=True) != end
+        grown = there > wanted and log.end_offsets(out_topic(pipeline.stream), committed=True) != end
         return True if there == wanted or grown else Pending(f"{there:,} of {wanted:,} rows")
 
     try:

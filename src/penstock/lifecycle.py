@@ -9,6 +9,7 @@ from penstock import actions
 from penstock.actions import Site
 from penstock.apply import run_steps
 from penstock.errors import DeclarationError, PenstockError, RefusedError
+from penstock.generation import deployed
 from penstock.lock import environment_lock
 from penstock.observe import observe
 from penstock.pipeline import Pipeline
@@ -92,7 +93,7 @@ def start(
         record = _applied(site, name)
         if record.status in ("new", "removed") or name not in observed.supervisors:
             raise PenstockError(f"{name} is not applied in {settings.env.name}", hint="`penstock apply` makes it all")
-        steps = job_steps(declared[0], observed, settings.env, allow, resume=True)
+        steps = job_steps(site.pipelines[name], observed, settings.env, allow, resume=True)
         for step in steps:
             if isinstance(step, Refused):
                 flag = f"`--allow {step.flag}` does it all the same" if step.flag else None
@@ -136,7 +137,7 @@ def _site(
     pipelines: Sequence[Pipeline], services: Services, settings: Settings, progress: Progress | None, timeout: float
 ) -> Site:
     records = services.registry.read()
-    declared = {pipeline.name: pipeline for pipeline in pipelines}
+    declared = {pipeline.name: deployed(pipeline, records.get(pipeline.name)) for pipeline in pipelines}
     return Site(services, settings, declared, records, progress or Silent(), timeout)
 
 

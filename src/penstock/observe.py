@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from penstock.flink.spec import job_name
+from penstock.generation import deployed, stream
 from penstock.pipeline import Pipeline
 from penstock.services.druid import Supervisor
 from penstock.services.flink import Job, RestorePoint
@@ -43,14 +44,16 @@ class Observed:
 def observe(pipelines: Sequence[Pipeline], services: Services, settings: Settings) -> Observed:
     """Look at topics, registry, Flink jobs and supervisors.  Raises UnavailableError for the service that is down."""
     env = settings.env
-    wanted = {spec.name for pipeline in pipelines for spec in topic_specs(pipeline, env)} | {registry_topic(env).name}
-    topics = services.kafka.topics(sorted(wanted))
     records = services.registry.read()
+    current = [deployed(pipeline, records.get(pipeline.name)) for pipeline in pipelines]
+    wanted = {spec.name for pipeline in current for spec in topic_specs(pipeline, env)} | {registry_topic(env).name}
+    topics = services.kafka.topics(sorted(wanted))
     names = {pipeline.name for pipeline in pipelines} | set(records)
     by_name: dict[str, list[Job]] = {}
     for job in services.flink.jobs():
         by_name.setdefault(job.name, []).append(job)
-    jobs = {name: tuple(by_name[job_name(name)]) for name in sorted(names) if job_name(name) in by_name}
+    called = {name: job_name(stream(name, records.get(name))) for name in sorted(names)}
+    jobs = {name: tuple(by_name[title]) for name, title in called.items() if title in by_name}
     supervisors = {name: item for name, item in services.druid.supervisors().items() if name in names}
     seen = Observed(topics, records, jobs, supervisors)
     points = {

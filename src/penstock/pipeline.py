@@ -163,9 +163,31 @@ class Datasource:
         _freeze(self, dimensions=_tuple(self.dimensions), measures=_map(self.measures))
 
 
+Offsets = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Where the running generation of a pipeline began, beside a replay of its past.  Noted when it did, never declared.
+
+    Figures from `since` on are this generation's.  Windows that start at `boundary` or later are the live job's, which
+    began to read at `low`; those before it are the replay's, which counted every record before `cut`.  Without windows
+    there is no boundary: the live job began at the cut.  Times are epoch ms, offsets pairs of partition and offset.
+    """
+
+    generation: int
+    since: int
+    boundary: int | None
+    low: Offsets
+    cut: Offsets
+
+
 @dataclass(frozen=True)
 class Pipeline:
-    """One declared pipeline; topics, Flink job, Druid spec, oracle and checks are functions of it."""
+    """One declared pipeline; topics, Flink job, Druid spec, oracle and checks are functions of it.
+
+    `launch` is set by `penstock.generation.deployed`, for a pipeline whose running job began beside a replay.
+    """
 
     name: str
     source: Topic
@@ -173,6 +195,13 @@ class Pipeline:
     sink: Datasource
     parallelism: int | None = None
     description: str = ""
+    launch: Launch | None = None
+
+    @property
+    def stream(self) -> str:
+        """What its job, derived topics and consumer group are called: each generation has its own."""
+        generation = self.launch.generation if self.launch else 0
+        return f"{self.name}.{generation}" if generation else self.name
 
 
 class _FrozenMap(dict[str, str]):

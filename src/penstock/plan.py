@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.druid import supervisor_spec
 from penstock.durations import format_duration
 from penstock.errors import DeclarationError
+from penstock.generation import deployed
 from penstock.observe import Observed
 from penstock.pipeline import Pipeline
 from penstock.plan_job import job_steps
@@ -70,12 +71,13 @@ def plan(
     declared: Sequence[Pipeline], observed: Observed, env: Environment, allow: Collection[str] = frozenset()
 ) -> Plan:
     """Return the steps that make `env` what is declared, in the order in which they run."""
+    declared = [deployed(pipeline, observed.records.get(pipeline.name)) for pipeline in declared]
     topics = _topics(declared, observed, env, allow)
     made = {step.subject for step in topics if isinstance(step, (CreateTopic, RecreateTopic))}
     deleted = {step.subject for step in topics if isinstance(step, RecreateTopic)}
     steps: list[Step] = [*_undeclared(declared, observed, allow), *topics]
     for pipeline in declared:
-        steps += _supervisor(pipeline, observed, env, anew=out_topic(pipeline.name) in made)
+        steps += _supervisor(pipeline, observed, env, anew=out_topic(pipeline.stream) in made)
         roles = {spec.role for spec in topic_specs(pipeline, env) if spec.name in deleted}
         steps += job_steps(pipeline, observed, env, allow, recreated=roles)
     ordered = tuple(sorted(steps, key=phase))
@@ -243,10 +245,10 @@ def _supervisor(pipeline: Pipeline, observed: Observed, env: Environment, *, ane
     there = observed.supervisors.get(pipeline.name)
     about: dict[str, Any] = {"kind": "supervisor", "pipeline": pipeline.name, "subject": pipeline.name}
     if there is None:
-        return [CreateSupervisor(**about, digest=want, reason=f"{out_topic(pipeline.name)} into {pipeline.name}")]
+        return [CreateSupervisor(**about, digest=want, reason=f"{out_topic(pipeline.stream)} into {pipeline.name}")]
     steps: list[Step] = []
     if anew:
-        steps.append(ResetSupervisor(**about, reason=f"{out_topic(pipeline.name)} starts over: so do its offsets"))
+        steps.append(ResetSupervisor(**about, reason=f"{out_topic(pipeline.stream)} starts over: so do its offsets"))
     if there.context.get(STAMP) != want:
         record = observed.records.get(pipeline.name)
         changes = tuple(_differences(record.spec if record else {}, public(spec)))
@@ -256,7 +258,7 @@ def _supervisor(pipeline: Pipeline, observed: Observed, env: Environment, *, ane
         reason = "suspended" if there.suspended else "goes on with the new topic"
         return [*steps, ResumeSupervisor(**about, reason=reason)]
     if there.running:
-        return [Keep(**about, reason=f"{out_topic(pipeline.name)} into {pipeline.name}")]
+        return [Keep(**about, reason=f"{out_topic(pipeline.stream)} into {pipeline.name}")]
     state = there.detailed_state or there.state
     why = observed.problems.get(pipeline.name, f"see the logs of Druid ({LOGS})")
     return [Keep(**about, notable=True, reason=f"as declared, but {state}: {why}")]

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from penstock.flink.spec import job_spec, version
+from penstock.flink.spec import EARLIEST, GROUP, job_spec, version
 from penstock.observe import Observed
 from penstock.pipeline import Pipeline
 from penstock.services.flink import Job, RestorePoint
@@ -17,8 +17,6 @@ from penstock.settings import Environment
 from penstock.steps import AdoptJob, Keep, Refused, StartJob, Step, StopJob
 
 FLAG = "stateless-restart"
-EARLIEST = "earliest-offset"
-GROUP = "group-offsets"
 
 
 def settings_digest(pipeline: Pipeline, env: Environment) -> str:

@@ -55,7 +55,7 @@ def prove(
 
     def watermark() -> int | None:
         try:
-            running = [job for job in flink.jobs() if job.name == job_name(pipeline.name) and job.running]
+            running = [job for job in flink.jobs() if job.name == job_name(pipeline.stream) and job.running]
             if not running:
                 return None
             reached = flink.watermark(running[0].id)

@@ -26,21 +26,21 @@ class TopicSpec:
     key: str | None = None
 
 
-def out_topic(pipeline: str) -> str:
-    return f"penstock.{pipeline}.out"
+def out_topic(stream: str) -> str:
+    return f"penstock.{stream}.out"
 
 
-def late_topic(pipeline: str) -> str:
-    return f"penstock.{pipeline}.late"
+def late_topic(stream: str) -> str:
+    return f"penstock.{stream}.late"
 
 
-def dlq_topic(pipeline: str) -> str:
-    return f"penstock.{pipeline}.dlq"
+def dlq_topic(stream: str) -> str:
+    return f"penstock.{stream}.dlq"
 
 
-def consumer_group(env: str, pipeline: str) -> str:
+def consumer_group(env: str, stream: str) -> str:
     """The group under which the Flink job shows its progress; the job's checkpoint, not this, is the truth."""
-    return f"penstock-{env}-{pipeline}"
+    return f"penstock-{env}-{stream}"
 
 
 def source_topic(topic: Topic, env: Environment) -> TopicSpec:
@@ -65,9 +65,9 @@ def topic_specs(pipeline: Pipeline, env: Environment) -> list[TopicSpec]:
 
     return [
         source,
-        derived(out_topic(pipeline.name), "out"),
-        derived(late_topic(pipeline.name), "late"),
-        derived(dlq_topic(pipeline.name), "dlq"),
+        derived(out_topic(pipeline.stream), "out"),
+        derived(late_topic(pipeline.stream), "late"),
+        derived(dlq_topic(pipeline.stream), "dlq"),
     ]
 
 

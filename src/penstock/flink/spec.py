@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from penstock.durations import millis
 from penstock.flink import sql
@@ -19,6 +19,11 @@ from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
 
 #: Part of every version: raise it when the meaning of persisted state changes without the SQL changing.
 CONTRACT = 1
+
+#: Where jobs begin that have no state yet.
+EARLIEST = "earliest-offset"
+GROUP = "group-offsets"
+SPECIFIC = "specific-offsets"
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class JobSpec:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
-def job_name(pipeline: str) -> str:
-    return f"penstock.{pipeline}"
+def job_name(stream: str) -> str:
+    return f"penstock.{stream}"
 
 
 def job_id(env: str, pipeline: str, version: str, restore: str | None) -> str:
@@ -46,9 +51,10 @@ def job_id(env: str, pipeline: str, version: str, restore: str | None) -> str:
 
 
 def version(pipeline: Pipeline) -> str:
-    """Return 12 hex digits that change exactly when the job's tables or statements do, wherever it runs."""
+    """Return 12 hex digits that change exactly when the job's tables or statements do, wherever it runs and began."""
     neutral = Environment(name="", kafka=KafkaSettings(bootstrap=""), flink=FlinkSettings())
-    text = "\n".join([str(CONTRACT), *_tables(pipeline, neutral, "", ""), _statements(pipeline)])
+    declared = replace(pipeline, launch=None)
+    text = "\n".join([str(CONTRACT), *_tables(declared, neutral, "", ""), _statements(declared)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -62,22 +68,23 @@ def job_spec(
     env: Environment,
     *,
     restore: str | None = None,
-    startup: str = "earliest-offset",
+    startup: str = EARLIEST,
     run: int = 0,
 ) -> JobSpec:
     """Derive the job of `pipeline` in `env`, restored from the savepoint or checkpoint path `restore`.
 
-    `startup` is where a job without restored state begins: earliest-offset or group-offsets.  `run` numbers its starts
+    `startup` is where a job without restored state begins: earliest-offset, group-offsets, or at specific-offsets, which
+    are its launch's.  `run` numbers its starts
     and is part of its identity: a start from scratch is another job than the one that began so before, whose savepoints
     and transactions must not be taken for its own.  Repeating one start keeps the number, so Flink refuses to run it
     twice.
     """
     made_from = version(pipeline)
     point = (restore or f"none:{startup}") + (f"#{run}" if run else "")
-    identity = job_id(env.name, pipeline.name, made_from, point)
+    identity = job_id(env.name, pipeline.stream, made_from, point)
     return JobSpec(
         job_id=identity,
-        name=job_name(pipeline.name),
+        name=job_name(pipeline.stream),
         pipeline=pipeline.name,
         version=made_from,
         restore=restore,
@@ -91,7 +98,7 @@ def job_spec(
 def _config(pipeline: Pipeline, env: Environment, identity: str, restore: str | None) -> dict[str, str]:
     interval = f"{env.flink.checkpoint_interval * 1000:.0f} ms"
     config = {
-        "pipeline.name": job_name(pipeline.name),
+        "pipeline.name": job_name(pipeline.stream),
         "$internal.pipeline.job-id": identity,
         "parallelism.default": str(min(pipeline.parallelism or env.flink.parallelism, pipeline.source.partitions)),
         # A group's place in state depends on this number, so it is fixed for good.
@@ -116,7 +123,7 @@ def _tables(pipeline: Pipeline, env: Environment, startup: str, run: str) -> tup
         pipeline.source,
         sql.kafka_options(env)
         | {
-            "properties.group.id": consumer_group(env.name, pipeline.name),
+            "properties.group.id": consumer_group(env.name, pipeline.stream),
             "properties.auto.offset.reset": "earliest",
             # A producer may use transactions: what it aborted was never written.
             "properties.isolation.level": "read_committed",
@@ -125,6 +132,7 @@ def _tables(pipeline: Pipeline, env: Environment, startup: str, run: str) -> tup
             "properties.fetch.min.bytes": "65536",
             "properties.fetch.max.wait.ms": "50",
             "scan.startup.mode": startup,
+            **_specific(pipeline, startup),
             # A new partition is found while the job runs, so that more partitions need no restart.
             "scan.topic-partition-discovery.interval": "30 s",
         },
@@ -136,18 +144,24 @@ def _tables(pipeline: Pipeline, env: Environment, startup: str, run: str) -> tup
 
     return (
         source,
-        sql.out_table(pipeline, sink("out", out_topic(pipeline.name))),
-        sql.rejected_table("late", sink("late", late_topic(pipeline.name))),
-        sql.rejected_table("dlq", sink("dlq", dlq_topic(pipeline.name))),
+        sql.out_table(pipeline, sink("out", out_topic(pipeline.stream))),
+        sql.rejected_table("late", sink("late", late_topic(pipeline.stream))),
+        sql.rejected_table("dlq", sink("dlq", dlq_topic(pipeline.stream))),
     )
 
 
+def _specific(pipeline: Pipeline, startup: str) -> dict[str, str]:
+    if startup != SPECIFIC or pipeline.launch is None:
+        return {}
+    return {"scan.startup.specific-offsets": sql.offsets(dict(pipeline.launch.low))}
+
+
 def _statements(pipeline: Pipeline) -> str:
-    source, transform = pipeline.source, pipeline.transform
-    rows = sql.on_time(source, transform)
+    source, transform, launch = pipeline.source, pipeline.transform, pipeline.launch
+    rows = sql.on_time(source, transform, launch)
     if isinstance(transform, Aggregate):
-        main = sql.aggregate_insert(source, transform, rows)
+        main = sql.aggregate_insert(source, transform, rows, results=sql.since_boundary(transform, launch))
     else:
         main = sql.select_insert(source, transform, rows)
-    inserts = [main, sql.late_insert(source, transform), sql.dlq_insert()]
+    inserts = [main, sql.late_insert(source, transform, launch), sql.dlq_insert()]
     return "STATEMENT SET\nBEGIN\n" + "\n".join(f"{insert};" for insert in inserts) + "\nEND"

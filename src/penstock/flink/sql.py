@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from penstock import expr
 from penstock.durations import millis
-from penstock.pipeline import FLINK_TYPES, Aggregate, Hop, Pipeline, Select, Topic, Transform, Window
+from penstock.pipeline import FLINK_TYPES, Aggregate, Hop, Launch, Pipeline, Select, Topic, Transform, Window
 from penstock.settings import Environment, FlinkSettings
 
 #: A dead letter's producer takes a record of any size that the topic may take once compressed.
@@ -40,6 +40,11 @@ def interval(duration: timedelta | str) -> str:
             digits = len(str(seconds // size))
             return f"INTERVAL '{seconds // size}' {unit}" + (f"({digits})" if digits > 2 else "")
     raise AssertionError("every whole number is a multiple of 1")
+
+
+def offsets(found: Mapping[int, int]) -> str:
+    """Write offsets by partition as Kafka's connector reads them."""
+    return ";".join(f"partition:{partition},offset:{offset}" for partition, offset in sorted(found.items()))
 
 
 def kafka_options(env: Environment) -> dict[str, str]:
@@ -136,19 +141,48 @@ def rejected_table(name: str, options: Mapping[str, str]) -> str:
     return _table(name, columns, dict(options) | {"value.format": "raw"})
 
 
-def _first_window_end(topic: Topic, window: Window) -> str:
-    """The end (epoch ms) of the earliest window that would hold the row; modulo twice, for times before the epoch."""
+def _last_window(topic: Topic, window: Window) -> str:
+    """The start (epoch ms) of the last window that holds the row; modulo twice, for times before the epoch."""
     slide, time = millis(window.slide), _name(topic.event_time)
-    return f"({time} - MOD(MOD({time}, {slide}) + {slide}, {slide}) + {slide})"
+    return f"{time} - MOD(MOD({time}, {slide}) + {slide}, {slide})"
 
 
-def _late(topic: Topic, transform: Transform) -> str:
-    """A row is late when it is dated too early, or its first window has fired; NULL watermark means not late."""
+def _first_window_end(topic: Topic, window: Window) -> str:
+    """The end (epoch ms) of the earliest window that would hold the row."""
+    return f"({_last_window(topic, window)} + {millis(window.slide)})"
+
+
+def _late(topic: Topic, transform: Transform, launch: Launch | None) -> str:
+    """A row is late when it is dated too early, or its first window has fired; NULL watermark means not late.
+
+    A job that began beside a replay has no windows before its boundary: a row of such a window is late when it came
+    after the replay's cut, and its first window is the first of this job's that holds it.
+    """
     if isinstance(transform, Select):
         return f"({_too_early(topic)})"
-    fired = f"CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ({_first_window_end(topic, transform.window)} - 1, 3)"
+    first_end, past = _first_window_end(topic, transform.window), ""
+    if launch is not None and launch.boundary is not None:
+        earliest = launch.boundary + millis(transform.window.size)
+        past = f" OR ({first_end} < {earliest} AND `_offset` >= {_cut(launch)})"
+        first_end = f"GREATEST({first_end}, {earliest})"
+    fired = f"CURRENT_WATERMARK(`_et`) >= TO_TIMESTAMP_LTZ({first_end} - 1, 3)"
     # A row ahead of the watermark has no fired window: most rows are spared the window's arithmetic.
-    return f"({_too_early(topic)} OR (`_et` <= CURRENT_WATERMARK(`_et`) AND {fired}) IS TRUE)"
+    fired = f"`_et` <= CURRENT_WATERMARK(`_et`) AND {fired}"
+    if past:
+        fired = f"{_ours(topic, transform, launch)} AND {fired}"
+    return f"({_too_early(topic)}{past} OR ({fired}) IS TRUE)"
+
+
+def _cut(launch: Launch) -> str:
+    """The offset at which the replay was cut; a partition that came later has none of its records before it."""
+    cases = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in launch.cut)
+    return f"CASE `_partition` {cases} ELSE 0 END" if cases else "0"
+
+
+def _ours(topic: Topic, transform: Aggregate, launch: Launch | None) -> str:
+    """A row that some window of this job holds: all but those of windows before its boundary alone."""
+    assert launch is not None
+    return f"{_last_window(topic, transform.window)} >= {launch.boundary}"
 
 
 def _condition(topic: Topic, where: str | None) -> str:
@@ -157,9 +191,12 @@ def _condition(topic: Topic, where: str | None) -> str:
     return f" AND ({expr.render(where, [item.name for item in topic.fields], expr.FLINK)})"
 
 
-def on_time(topic: Topic, transform: Transform) -> str:
-    """Return the condition of the live job's main branch: what is not late is counted."""
-    return f"NOT {_late(topic, transform)}"
+def on_time(topic: Topic, transform: Transform, launch: Launch | None = None) -> str:
+    """Return the condition of the live job's main branch: what is not late is counted, but for the replay's part."""
+    condition = f"NOT {_late(topic, transform, launch)}"
+    if isinstance(transform, Aggregate) and launch is not None and launch.boundary is not None:
+        return f"{_ours(topic, transform, launch)} AND {condition}"
+    return condition
 
 
 def in_range(topic: Topic, start: int, end: int) -> str:
@@ -181,10 +218,22 @@ def _timestamp(moment: int) -> str:
     return f"TIMESTAMP '{found.isoformat(sep=' ', timespec='milliseconds')}'"
 
 
-def aggregate_insert(topic: Topic, transform: Aggregate, rows: str, windows: str = "") -> str:
+def since_boundary(transform: Aggregate, launch: Launch | None) -> str:
+    """Return the condition for results of a job that began beside a replay: sliding windows before it are the replay's.
+
+    It hangs on a count (which is never below 1): a condition on the window alone would be pushed below the aggregation,
+    which then could no longer share what overlapping windows have in common.
+    """
+    if launch is None or launch.boundary is None or not isinstance(transform.window, Hop):
+        return ""
+    return f"EXTRACT(EPOCH FROM `window_start`) * 1000 + LEAST(COUNT(*), 0) >= {launch.boundary}"
+
+
+def aggregate_insert(topic: Topic, transform: Aggregate, rows: str, windows: str = "", results: str = "") -> str:
     """Return the main branch of a windowed pipeline: one row a (window, keys), with `_rows`, the events in it.
 
-    `rows` and `windows` are the conditions on which rows and windows are counted (all windows when empty).
+    `rows`, `windows` and `results` are the conditions on which rows and windows are counted, and results are written
+    (all where empty).
     """
     names = [item.name for item in topic.fields]
     kinds = expr.measure_types(transform.measures, topic.fields)
@@ -208,10 +257,11 @@ def aggregate_insert(topic: Topic, transform: Aggregate, rows: str, windows: str
     counted = f"SELECT * FROM `source` WHERE `_error` IS NULL AND {rows}{_condition(topic, transform.where)}"
     grouped = ", ".join(["`window_start`", "`window_end`", *keys])
     where = f"\nWHERE {windows}" if windows else ""
+    having = f"\nHAVING {results}" if results else ""
     return (
         f"INSERT INTO `out`\nWITH on_time AS (\n  {counted}\n)\nSELECT\n  "
         + ",\n  ".join(selected)
-        + f"\nFROM TABLE({function}){where}\nGROUP BY {grouped}"
+        + f"\nFROM TABLE({function}){where}\nGROUP BY {grouped}{having}"
     )
 
 
@@ -240,13 +290,13 @@ def _headers(reason: str, **more: str) -> str:
     return "MAP[" + ", ".join(f"'{key}', CAST({value} AS BYTES)" for key, value in parts.items()) + "]"
 
 
-def late_insert(topic: Topic, transform: Transform) -> str:
+def late_insert(topic: Topic, transform: Transform, launch: Launch | None = None) -> str:
     """Return the late branch: whole records whose first window has fired, or that are dated too early."""
     reason = f"CASE WHEN {_too_early(topic)} THEN 'too early' ELSE 'late' END"
     headers = _headers(reason, event_time=f"CAST({_name(topic.event_time)} AS STRING)")
     return (
         f"INSERT INTO `late`\nSELECT `_bytes`, {headers}\nFROM `source`\n"
-        f"WHERE `_error` IS NULL AND {_late(topic, transform)}{_condition(topic, transform.where)}"
+        f"WHERE `_error` IS NULL AND {_late(topic, transform, launch)}{_condition(topic, transform.where)}"
     )
 
 

@@ -30,7 +30,7 @@ _REPORT = "@penstock "
 
 def plan_file(settings: Settings, spec: JobSpec) -> Path:
     """Return where a version's compiled plan is kept; a restart uses the very plan that its state was made by."""
-    return settings.home / "plans" / settings.env.name / f"{spec.pipeline}-{spec.version}.json"
+    return settings.home / "plans" / settings.env.name / f"{spec.name.removeprefix('penstock.')}-{spec.version}.json"
 
 
 def submit(settings: Settings, specs: Sequence[JobSpec], progress: Progress | None = None) -> None:

@@ -146,11 +146,11 @@ def cut_log(work: Work, replay: Replay) -> Replay:
 
 def settle(work: Work, replay: Replay) -> Replay:
     """Wait until all that was written of the log before the cut is committed, and note the result topic's end."""
-    kafka, name = work.services.kafka, work.pipeline.name
+    kafka, name, stream = work.services.kafka, work.pipeline.name, work.pipeline.stream
     assert replay.cut is not None
     high = replay.cut.high
     if replay.cut.savepoint is None:
-        group = consumer_group(work.settings.env.name, name)
+        group = consumer_group(work.settings.env.name, stream)
 
         def passed() -> bool | Pending:
             done = kafka.group_offsets(group, work.pipeline.source.name)
@@ -158,7 +158,7 @@ def settle(work: Work, replay: Replay) -> Replay:
             return Pending(f"{behind:,} records before the cut") if behind else True
 
         work.until(f"{name}: its job", passed, interval=0.25, hint="is it running?  `penstock status`")
-    for topic in (out_topic(name), late_topic(name), dlq_topic(name)):
+    for topic in (out_topic(stream), late_topic(stream), dlq_topic(stream)):
         written = kafka.end_offsets(topic, committed=False)
 
         def finished(topic: str = topic, written: Mapping[int, int] = written) -> bool | Pending:
@@ -169,7 +169,7 @@ def settle(work: Work, replay: Replay) -> Replay:
         hint = "a killed job may have left a transaction open: `penstock doctor` finds it"
         work.until(f"topic {topic}", finished, interval=0.25, hint=hint)
     made = replay.settled or Settled(None, replay.cut.savepoint or "", {})
-    return replay.but(settled=Settled(made.checkpoint, made.path, last_records(kafka, out_topic(name))))
+    return replay.but(settled=Settled(made.checkpoint, made.path, last_records(kafka, out_topic(stream))))
 
 
 def last_records(kafka: KafkaService, topic: str) -> dict[int, int]:

@@ -90,21 +90,17 @@ def batch_spec(
 def _source(pipeline: Pipeline, env: Environment, low: Offsets, cut: Offsets) -> str:
     options = {
         # Shown by Kafka's tools; nothing is committed, and the live job's group is left alone.
-        "properties.group.id": f"{consumer_group(env.name, pipeline.name)}-replay",
+        "properties.group.id": f"{consumer_group(env.name, pipeline.stream)}-replay",
         "properties.client.id.prefix": f"penstock-replay-{pipeline.name}",
         "properties.isolation.level": "read_committed",
         "scan.startup.mode": "specific-offsets",
-        "scan.startup.specific-offsets": _offsets(
+        "scan.startup.specific-offsets": sql.offsets(
             {partition: min(low[partition], cut[partition]) for partition in cut}
         ),
         "scan.bounded.mode": "specific-offsets",
-        "scan.bounded.specific-offsets": _offsets(cut),
+        "scan.bounded.specific-offsets": sql.offsets(cut),
     }
     return sql.source_table(pipeline.source, sql.kafka_options(env) | options, watermark=False)
-
-
-def _offsets(offsets: Offsets) -> str:
-    return ";".join(f"partition:{partition},offset:{offset}" for partition, offset in sorted(offsets.items()))
 
 
 def _functions(rate: float | None) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def look(pipeline: Pipeline, scope: Scope, services: Services) -> Facts:
 
 def live(pipeline: Pipeline, record: Record | None, services: Services) -> Live:
     """Return the pipeline's running job."""
-    running = [job for job in services.flink.jobs() if job.name == job_name(pipeline.name) and job.running]
+    running = [job for job in services.flink.jobs() if job.name == job_name(pipeline.stream) and job.running]
     if not running or record is None or record.job_id != running[0].id:
         return Live()
     return Live(running[0].id, record.version, services.flink.watermark(running[0].id))

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from penstock.errors import PenstockError
+from penstock.generation import launch_from_json
+from penstock.pipeline import Launch
 from penstock.settings import Environment
 from penstock.topics import TopicSpec
 
@@ -88,10 +90,28 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Handover:
+    """What a replay that brings a new generation into place has beside: the old one stays until it takes over.
+
+    `version` is what ran before ("" where nothing did), `run` numbers the new job's start, `launch` is known at the
+    cut.  `offsets` are where Druid goes on in the new result topic, once the old job has stopped; `tail` counts what
+    lies before them, and is published with the past, up to `end` (epoch ms), after which Druid has nothing.
+    """
+
+    version: str = ""
+    run: int = 0
+    launch: Launch | None = None
+    offsets: Offsets = field(default_factory=dict)
+    tail: Counts = field(default_factory=dict)
+    end: int = 0
+
+
+@dataclass(frozen=True)
 class Replay:
     """One replay.
 
-    `done` lists the steps that are; `attempt` numbers the computations, `task` the publications; `was_running` is
+    `generation` is the one of the pipeline that it belongs to; `handover` is there where it brings a new one.  `done`
+    lists the steps that are; `attempt` numbers the computations, `task` the publications; `was_running` is
     whether the live job ran when it was planned, and so is to run again.
     """
 
@@ -107,6 +127,8 @@ class Replay:
     was_running: bool = True
     attempt: int = 0
     task: int = 0
+    generation: int = 0
+    handover: Handover | None = None
     figures: Figures = field(default_factory=Figures)
     seconds: Mapping[str, float] = field(default_factory=dict)
     ended: str = ""
@@ -132,16 +154,25 @@ def from_bytes(value: bytes) -> Replay:
     try:
         table = json.loads(value)
         cut, settled, figures = table.pop("cut"), table.pop("settled"), table.pop("figures")
+        handover = table.pop("handover", None)
         return Replay(
             asked=Asked(**table.pop("asked")),
             done=tuple(table.pop("done")),
             cut=cut and Cut(**{**cut, "low": _offsets(cut["low"]), "high": _offsets(cut["high"])}),
             settled=settled and Settled(**{**settled, "out": _offsets(settled["out"])}),
+            handover=handover and _handover(handover),
             figures=Figures(**{name: _counts(item) for name, item in figures.items()}),
             **table,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PenstockError(f"{TOPIC} holds a record that can't be read: {value[:100]!r}: {error}") from None
+
+
+def _handover(table: dict[str, Any]) -> Handover:
+    launch, offsets, tail = table.pop("launch"), table.pop("offsets"), table.pop("tail")
+    return Handover(
+        launch=launch_from_json(launch or {}), offsets=_offsets(offsets), tail=_counts(tail), **table
+    )
 
 
 def _offsets(table: Mapping[str, int]) -> dict[int, int]:

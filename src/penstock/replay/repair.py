@@ -87,7 +87,7 @@ def repair(
 
 def read_late(pipeline: Pipeline, kafka: KafkaService) -> list[Late]:
     """Return the late events of a pipeline; those dated too early are none: no replay counts them."""
-    topic = late_topic(pipeline.name)
+    topic = late_topic(pipeline.stream)
     found = []
     for batch in kafka.read(topic, kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)):
         for record in batch:

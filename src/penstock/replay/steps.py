@@ -11,6 +11,13 @@ publish   one Druid task replaces the segments
 check     Druid's figures are the computed ones
 resume    (without windows) the live job goes on from its savepoint
 receipt   what was done, for good; the files are deleted
+
+A new generation (`penstock.replay.launch`) has four of its own in the place of close, settle, hand off and resume:
+
+launch    the new job begins beside the old one, in topics of its own
+catch up  it has read what the old one has
+hand over the old job stops, Druid has published what that one wrote, and is suspended
+switch    Druid goes on with the new job's results
 """
 
 from __future__ import annotations
@@ -97,7 +104,47 @@ class Receipt:
     kind: ClassVar[str] = "receipt"
 
 
-Step = Close | Stop | CutLog | Settle | Compute | Verify | HandOff | Publish | Check | Resume | Receipt
+@dataclass(frozen=True)
+class Begin:
+    """The new job reads from `low`; windows from `boundary` on are its own (None: all that comes after the cut)."""
+
+    kind: ClassVar[str] = "launch"
+    boundary: int | None
+    parallelism: int
+
+
+@dataclass(frozen=True)
+class CatchUp:
+    kind: ClassVar[str] = "catch up"
+
+
+@dataclass(frozen=True)
+class HandOver:
+    kind: ClassVar[str] = "hand over"
+
+
+@dataclass(frozen=True)
+class Switch:
+    kind: ClassVar[str] = "switch"
+
+
+Step = (
+    Close
+    | Stop
+    | CutLog
+    | Settle
+    | Compute
+    | Verify
+    | HandOff
+    | Publish
+    | Check
+    | Resume
+    | Receipt
+    | Begin
+    | CatchUp
+    | HandOver
+    | Switch
+)
 
 
 @dataclass(frozen=True)
@@ -128,6 +175,8 @@ def steps(
     rows = sum(max(0, high[partition] - low.get(partition, 0)) for partition in high)
     windowed = scope.closed_at is not None
     dry = replay.asked.dry_run
+    if replay.handover is not None:
+        return _handover_steps(pipeline, scope, replay, low, high, rows)
     found: list[Step] = []
     if scope.closed_at is not None:
         found.append(Close(scope.closed_at))
@@ -138,6 +187,23 @@ def steps(
         found += [HandOff(), Publish(len(segments(pipeline, scope.start, scope.end))), Check()]
         found += [] if windowed else [Resume()]
     return [*found, Receipt()]
+
+
+def _handover_steps(
+    pipeline: Pipeline, scope: Scope, replay: Replay, low: Mapping[int, int], high: Mapping[int, int], rows: int
+) -> list[Step]:
+    windowed, dry = scope.closed_at is not None, replay.asked.dry_run
+    past: list[Step] = [Compute(rows, replay.parallelism, replay.asked.rate), Verify()]
+    if dry:
+        return [CutLog(low, high), *past, Receipt()]
+    begin = Begin(scope.end if windowed else None, pipeline.parallelism or 0)
+    found: list[Step] = [CutLog(low, high), begin, *past]
+    if not windowed and replay.was_running:
+        # Rows have no windows to tell whose they are: the old job's end does.
+        found.insert(0, Stop())
+    found += [CatchUp()] if windowed else []
+    # How many segments there are is known when the old job has stopped.
+    return [*found, HandOver(), Publish(0), Check(), Switch(), Receipt()]
 
 
 def plan(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> Plan:
@@ -247,12 +313,24 @@ def words(step: Step) -> str:
             return "compare with the log by DuckDB, and with what is live"
         case HandOff():
             return "Druid's running tasks publish what they hold"
+        case Publish() if not step.segments:
+            return "replace all segments from there on in one transaction"
         case Publish():
             return f"replace {step.segments:,} segment{'s' * (step.segments != 1)} in one transaction"
         case Check():
             return "Druid's figures are the computed ones, or an alarm"
         case Resume():
             return "start the live job from its savepoint"
+        case Begin() if step.boundary is None:
+            return "start the new job at the cut, in topics of its own"
+        case Begin():
+            return f"start the new job beside the old one, for windows from {utc(step.boundary)} on, in topics of its own"
+        case CatchUp():
+            return "the new job has read what the old one has"
+        case HandOver():
+            return "stop the old job; Druid publishes what it wrote, and waits"
+        case Switch():
+            return "Druid goes on with the new job's results"
         case Receipt():
             return "note what was done; delete the files"
         case _:

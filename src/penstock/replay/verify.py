@@ -123,7 +123,7 @@ def _load_events(
             connection.execute(f"CREATE OR REPLACE TABLE parsed AS {query}")
         except duckdb.Error as error:
             raise PenstockError(
-                f"{topic.name} holds a record that can't be read and is not in {dlq_topic(pipeline.name)}: {error}",
+                f"{topic.name} holds a record that can't be read and is not in {dlq_topic(pipeline.stream)}: {error}",
                 hint=f"`penstock verify {pipeline.name}` says more",
             ) from None
         connection.execute(f"INSERT INTO counts {_pairs(pipeline, scope)}")
@@ -146,7 +146,7 @@ def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def _load_broken(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, kafka: KafkaService) -> None:
     connection.execute('CREATE TABLE broken (partition INT, "offset" BIGINT)')
-    topic = dlq_topic(pipeline.name)
+    topic = dlq_topic(pipeline.stream)
     start, end = kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)
     for batch in kafka.read_arrow(topic, start, end, with_headers=True):
         rows = [dict(headers) for headers in batch.column("headers").to_pylist()]

@@ -33,7 +33,11 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Record:
-    """One pipeline in one environment.  `supervisor` and `settings` are digests of what was last applied."""
+    """One pipeline in one environment.  `supervisor` and `settings` are digests of what was last applied.
+
+    `declared` is the declaration that the job was started from, `launch` where its generation began (see
+    `penstock.generation`): with both, an older version can be started again when the file says something else.
+    """
 
     pipeline: str
     status: str = "new"
@@ -49,6 +53,8 @@ class Record:
     partitions: int = 0
     supervisor: str = ""
     spec: Mapping[str, Any] = field(default_factory=dict)
+    declared: Mapping[str, Any] = field(default_factory=dict)
+    launch: Mapping[str, Any] = field(default_factory=dict)
     applied_at: str = ""
     applied_by: str = ""
 
