@@ -14,6 +14,17 @@ from typing import Any, NoReturn
 
 from penstock.pipeline import Field, Topic
 
+#: What a reason begins with, and dead letters are counted by.
+KINDS = (
+    "null value",
+    "invalid UTF-8",
+    "malformed JSON",
+    "wrong type",
+    "missing required field",
+    "number out of range",
+    "nested too deeply",
+)
+
 DEEPEST = 1_000
 LONGEST_NUMBER = 1_000
 #: 0001-01-01 to 9999-12-31T23:59:59.999 as epoch ms: what SQL timestamps can hold.
