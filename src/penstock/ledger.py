@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
-from penstock import expr
+from penstock import expr, settle
 from penstock.compare import served_columns
 from penstock.druid import merged_columns
 from penstock.durations import millis
@@ -31,16 +31,10 @@ from penstock.wait import Pending, Progress, Silent, until
 Offsets = dict[int, int]
 
 
-class Log(Protocol):
+class Log(settle.Log, Protocol):
     """What the ledger needs of Kafka (`penstock.services.kafka`)."""
 
-    def start_offsets(self, topic: str) -> Offsets: ...
-    def end_offsets(self, topic: str, *, committed: bool) -> Offsets: ...
     def offsets_for_time(self, topic: str, ms: int) -> Offsets: ...
-    def group_offsets(self, group: str, topic: str) -> Offsets: ...
-    def read_arrow(
-        self, topic: str, start: Offsets, end: Offsets, *, committed: bool = True, with_headers: bool = False
-    ) -> Iterable[pa.RecordBatch]: ...
 
 
 Sql = Callable[[str], list[dict[str, Any]]]
@@ -104,43 +98,18 @@ def _derived(pipeline: Pipeline) -> list[str]:
 
 
 def _settle(pipeline: Pipeline, settings: Settings, log: Log, cut: Offsets, timeout: float, show: Progress) -> None:
-    """Wait until a checkpoint covers the cut, then until every transaction begun by then is finished.
-
-    Group offsets may lag behind the job's checkpoint but never lead it, so reaching the cut is proof enough.
-    """
-    source, group = pipeline.source.name, consumer_group(settings.env.name, pipeline.stream)
-    before: list[Offsets] = []
-
-    def passed() -> Pending | bool:
-        done = log.group_offsets(group, source)
-        left = {partition: done.get(partition, 0) for partition, end in cut.items() if done.get(partition, 0) < end}
-        # A job commits what it has read; behind that, only markers of transactions and expired records may follow.
-        if not left or (left in before and not _holds_records(log, source, left, cut)):
-            return True
-        before[:] = [left]
-        return Pending(f"{sum(cut[partition] - at for partition, at in left.items()):,} records behind the log")
-
+    """Wait until a checkpoint covers the cut, then until every transaction begun by then is finished."""
+    passed = settle.worked_off(log, consumer_group(settings.env.name, pipeline.stream), pipeline.source.name, cut)
     hint = f"is the job running?  `penstock status`; a stopped one goes on with `penstock start {pipeline.name}`"
     until(f"the job of {pipeline.name}", passed, timeout=timeout, hint=hint, progress=show, patient=True)
     for topic in _derived(pipeline):
-        written = log.end_offsets(topic, committed=False)
-
-        def finished(topic: str = topic, written: Offsets = written) -> Pending | bool:
-            stable = log.end_offsets(topic, committed=True)
-            held = sum(max(0, end - stable[partition]) for partition, end in written.items())
-            return Pending(f"{held:,} records in open transactions") if held else True
-
-        hint = "a killed job may have left a transaction open: `penstock doctor` finds it"
-        until(f"topic {topic}", finished, timeout=timeout, hint=hint, progress=show)
-
-
-def _holds_records(log: Log, topic: str, start: Offsets, end: Offsets) -> bool:
-    """Say whether there is a committed record between the offsets."""
-    first = log.start_offsets(topic)
-    low = {partition: max(at, first[partition]) for partition, at in start.items()}
-    low = {partition: at for partition, at in low.items() if at < end[partition]}
-    batches = log.read_arrow(topic, low, {partition: end[partition] for partition in low})
-    return any(batch.num_rows for batch in batches) if low else False
+        until(
+            f"topic {topic}",
+            settle.transactions_ended(log, topic),
+            timeout=timeout,
+            hint=settle.OPEN_HINT,
+            progress=show,
+        )
 
 
 def _horizon(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, fired: int | None) -> int | None:

@@ -29,7 +29,7 @@ def load_pipelines(folder: Path) -> list[Pipeline]:
             try:
                 pipelines = _run(file)
             except (Exception, SystemExit) as error:
-                mistakes.append(_import_mistake(file, error))
+                mistakes.append(mistake(file, error))
                 continue
             if not pipelines:
                 mistakes.append(f"{_short(file)}: it declares no pipeline; end it with pipeline = Pipeline(...)")
@@ -76,13 +76,16 @@ def _problems(place: str, pipeline: Pipeline) -> list[str]:
         return [f"{place}: {pipeline.name!r} can't be checked: {type(error).__name__}: {error}"]
 
 
-def _import_mistake(file: Path, error: BaseException) -> str:
+def mistake(file: Path, error: BaseException) -> str:
+    """Say in one line where the user's file failed, and why."""
     if isinstance(error, SyntaxError):
         text = (error.text or "").strip()
         where = Path(error.filename or file)
         return f"{where.parent.name}/{where.name}:{error.lineno}: {error.msg}: {text}"
     frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(file.parent))
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.startswith(str(file.parent)) and "site-packages" not in frame.filename
     ]
     line = f":{frames[-1].lineno}" if frames else ""
     return f"{_short(file)}{line}: {type(error).__name__}: {error}"

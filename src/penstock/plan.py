@@ -57,12 +57,12 @@ LOGS = "`penstock logs druid-coordinator`, `penstock logs druid-indexer`"
 STAMP = "penstock"
 
 
-def parse_allow(values: Iterable[str]) -> frozenset[str]:
+def parse_allow(values: Iterable[str], flags: Mapping[str, str] = FLAGS) -> frozenset[str]:
     """Return the flags given, checked.  Raises DeclarationError for unknown names, listing what there is."""
     given = frozenset(values)
-    unknown = sorted(value for value in given if value.partition(":")[0] not in FLAGS)
+    unknown = sorted(value for value in given if value.partition(":")[0] not in flags)
     if unknown:
-        known = "\n  ".join(f"{name}: {cost}" for name, cost in FLAGS.items())
+        known = "\n  ".join(f"{name}: {cost}" for name, cost in flags.items())
         raise DeclarationError([f"--allow {value}: no such flag" for value in unknown], hint=f"there are:\n  {known}")
     return given
 

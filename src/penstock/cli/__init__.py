@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import penstock.cli.data as data
+import penstock.cli.dlq as dlq
 import penstock.cli.pipelines as pipelines
 import penstock.cli.replay as replay
 import penstock.cli.stack as stack
@@ -39,7 +40,7 @@ def _options(
     context.obj = Context(project, env, debug)
 
 
-for group in (stack, pipelines, data, replay):
+for group in (stack, pipelines, data, replay, dlq):
     group.register(app)
 
 

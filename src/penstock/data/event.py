@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 
 #: An event that a pipeline is to count.
 GOOD = "good"
@@ -19,3 +20,8 @@ class Event(NamedTuple):
     report_time_ms: int
     kind: str = GOOD
     partition: int | None = None
+
+
+def record_key(value: Any) -> bytes:
+    """Return the record's key for the value of the key field: text as it is, anything else as JSON."""
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.data.event import GOOD, Event
+from penstock.data.event import GOOD, Event, record_key
 from penstock.data.load import DUPLICATE, LATE, MALFORMED, TOO_EARLY, Load, check
 from penstock.data.malformed import broken
 from penstock.data.murmur2 import partition_of
@@ -97,7 +97,7 @@ def _targets(topic: Topic, load: Load) -> list[tuple[bytes | None, bytes, list[i
     for number in range(load.spread.keys):
         value = _key(kind, topic.key, number)
         text = json.dumps(value).encode()
-        key = value.encode() if isinstance(value, str) else text
+        key = record_key(value)
         partition = partition_of(key, topic.partitions)
         found.append((key, text, [partition if partition in busy else busy[partition % len(busy)]]))
     return found

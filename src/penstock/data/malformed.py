@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from penstock.pipeline import Topic
@@ -45,22 +46,26 @@ def _text(row: dict[str, Any]) -> bytes:
     return json.dumps(row, separators=(",", ":")).encode()
 
 
-def largest_value(max_message_bytes: int, key: bytes | None) -> int:
-    """Return the size of the largest value that a topic takes with this key, alone in its batch and without headers.
+def largest_value(max_message_bytes: int, key: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> int:
+    """Return the size of the largest value that a topic takes with this key and these headers, alone in its batch.
 
     `max.message.bytes` bounds the whole batch: 61 bytes of its own header, then the record: its length, attributes,
-    time and offset within the batch, key and value with their lengths, and the number of headers.  Lengths are
-    zigzag varints; a null key has the length -1.
+    time and offset within the batch, key and value with their lengths, and the number of headers, each a name and a
+    value with their lengths.  Lengths are zigzag varints; a null key has the length -1.  Less than 0: there is no room.
     """
     keyed = 1 if key is None else _varint(len(key)) + len(key)
-    fixed = 61 + 1 + 1 + 1 + keyed + 1
+    headed = _varint(len(headers)) + sum(
+        _varint(len(part)) + len(part) for name, value in headers for part in (name.encode(), value)
+    )
+    fixed = 61 + 1 + 1 + 1 + keyed + headed
     size = max_message_bytes - fixed
-    while True:
-        record = 3 + keyed + _varint(size) + size + 1
+    while size >= 0:
+        record = 3 + keyed + _varint(size) + size + headed
         over = 61 + _varint(record) + record - max_message_bytes
         if over <= 0:
             return size
         size -= over
+    return size
 
 
 def _varint(value: int) -> int:

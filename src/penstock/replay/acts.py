@@ -24,6 +24,7 @@ from penstock.replay.verify import verify
 from penstock.services.flink import local
 from penstock.services.protocols import KafkaService, Services
 from penstock.settings import Settings
+from penstock.settle import OPEN_HINT, transactions_ended, worked_off
 from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
 from penstock.wait import Pending, Progress, Silent, until
 
@@ -150,24 +151,10 @@ def settle(work: Work, replay: Replay) -> Replay:
     assert replay.cut is not None
     high = replay.cut.high
     if replay.cut.savepoint is None:
-        group = consumer_group(work.settings.env.name, stream)
-
-        def passed() -> bool | Pending:
-            done = kafka.group_offsets(group, work.pipeline.source.name)
-            behind = sum(max(0, end - done.get(partition, 0)) for partition, end in high.items())
-            return Pending(f"{behind:,} records before the cut") if behind else True
-
+        passed = worked_off(kafka, consumer_group(work.settings.env.name, stream), work.pipeline.source.name, high)
         work.until(f"{name}: its job", passed, interval=0.25, hint="is it running?  `penstock status`")
     for topic in (out_topic(stream), late_topic(stream), dlq_topic(stream)):
-        written = kafka.end_offsets(topic, committed=False)
-
-        def finished(topic: str = topic, written: Mapping[int, int] = written) -> bool | Pending:
-            stable = kafka.end_offsets(topic, committed=True)
-            held = sum(max(0, end - stable[partition]) for partition, end in written.items())
-            return Pending(f"{held:,} records in open transactions") if held else True
-
-        hint = "a killed job may have left a transaction open: `penstock doctor` finds it"
-        work.until(f"topic {topic}", finished, interval=0.25, hint=hint)
+        work.until(f"topic {topic}", transactions_ended(kafka, topic), interval=0.25, hint=OPEN_HINT)
     made = replay.settled or Settled(None, replay.cut.savepoint or "", {})
     return replay.but(settled=Settled(made.checkpoint, made.path, last_records(kafka, out_topic(stream))))
 

@@ -44,7 +44,7 @@ from penstock.replay.steps import (
     steps,
 )
 from penstock.services.protocols import Services
-from penstock.services.registry import Record, signed
+from penstock.services.registry import signature
 from penstock.settings import Settings
 from penstock.wait import Progress, Silent
 
@@ -58,9 +58,9 @@ def new_id(pipeline: str) -> str:
 
 def asked(scope: Scope, *, dry_run: bool, rate: float | None, reason: str) -> Asked:
     """Return what was asked for, with who asks and when."""
-    who = signed(Record(""))
+    by, at = signature()
     first, last = scope.asked
-    return Asked(first, last, scope.start, scope.end, dry_run, rate, reason, who.applied_by, who.applied_at)
+    return Asked(first, last, scope.start, scope.end, dry_run, rate, reason, by, at)
 
 
 def prepare(

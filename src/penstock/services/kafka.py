@@ -32,6 +32,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from penstock.errors import DeclarationError, RefusedError
 from penstock.services import kafka_read
 from penstock.services.kafka_client import TIMEOUT, client_properties, connect, translate
+from penstock.services.kafka_write import KafkaWriter, Writer
 from penstock.settings import KafkaSettings
 from penstock.topics import TopicSpec
 from penstock.wait import Pending, until
@@ -214,6 +215,10 @@ class Kafka:
         self._partitions(topic)
         for batch in kafka_read.messages(self.settings, topic, start, end, committed=committed):
             yield arrow_batch(batch, with_headers=with_headers)
+
+    def transactional(self, transactional_id: str, *, max_message_bytes: int) -> Writer:
+        """Return the writer of this id, and fence the one before it: what that had open is ended by then."""
+        return KafkaWriter(self.settings, transactional_id, max_message_bytes)
 
     def _metadata(self) -> dict[str, Any]:
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from penstock.errors import DeclarationError, PenstockError, RefusedError, UnavailableError
 from penstock.services.kafka import Record, TopicState
+from penstock.services.kafka_write import Outgoing, Then, Writer, fenced
 from penstock.topics import TopicSpec
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class MemoryKafka:
         self._states: dict[str, TopicState] = {}
         self._logs: dict[str, dict[int, _Partition]] = {}
         self._groups: dict[tuple[str, str], dict[int, int]] = {}
+        self._writers: dict[str, _Writer] = {}
 
     # What tests do to it.
 
@@ -171,6 +174,21 @@ class MemoryKafka:
             rows = [record._asdict() for record in batch]
             yield pa.RecordBatch.from_pylist(rows, schema=pa.schema(list(columns.items())))
 
+    def transactional(self, transactional_id: str, *, max_message_bytes: int) -> Writer:
+        self._reach()
+        if before := self._writers.get(transactional_id):
+            before.end(commit=False)
+        self._writers[transactional_id] = _Writer(self, transactional_id)
+        return self._writers[transactional_id]
+
+    def end(self, places: Sequence[tuple[str, int, int]], *, commit: bool) -> None:
+        """End the transaction that wrote these records (topic, partition, offset), with a marker in each partition."""
+        for topic, partition, offset in places:
+            self._log(topic)[partition].state[offset] = "committed" if commit else "aborted"
+        for topic, partition in dict.fromkeys(place[:2] for place in places):
+            self._log(topic)[partition].log.append(None)
+            self._log(topic)[partition].state.append("committed")
+
     def _reach(self) -> None:
         if self.down:
             raise UnavailableError("Kafka at memory can't be reached")
@@ -180,3 +198,43 @@ class MemoryKafka:
         if topic not in self._logs:
             raise DeclarationError(f"there is no topic {topic} at memory", hint="`penstock apply` creates topics")
         return self._logs[topic]
+
+
+class _Writer:
+    """The twin of `KafkaWriter`; a process that dies, unlike one that fails, leaves its transaction open."""
+
+    def __init__(self, kafka: MemoryKafka, transactional_id: str) -> None:
+        self._kafka, self._id = kafka, transactional_id
+        self._open: list[tuple[str, int, int]] = []
+
+    def write(self, records: Sequence[Outgoing], then: Then) -> list[int]:
+        try:
+            offsets = self._send(records)
+            self._send(then(offsets))
+            self._check()
+        except Exception:
+            self.end(commit=False)
+            raise
+        self.end(commit=True)
+        return offsets
+
+    def close(self) -> None:
+        pass
+
+    def end(self, *, commit: bool) -> None:
+        self._kafka.end(self._open, commit=commit)
+        self._open = []
+
+    def _send(self, records: Sequence[Outgoing]) -> list[int]:
+        offsets = []
+        for topic, partition, key, value, headers in records:
+            self._check()
+            now = round(time.time() * 1000)
+            more = {"key": key, "partition": partition, "timestamp": now, "headers": headers, "transaction": True}
+            offsets.append(self._kafka.append(topic, value, **more))  # type: ignore[arg-type]
+            self._open.append((topic, partition, offsets[-1]))
+        return offsets
+
+    def _check(self) -> None:
+        if self._kafka._writers[self._id] is not self:
+            raise fenced(self._id)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the first imports the Kafka client; the others are derived 
     from penstock.replay.record import Replay
     from penstock.services.kafka import Record as LogRecord
     from penstock.services.kafka import TopicState
+    from penstock.services.kafka_write import Writer
 
 
 class KafkaService(Protocol):
@@ -48,6 +49,7 @@ class KafkaService(Protocol):
         committed: bool = True,
         with_headers: bool = False,
     ) -> Iterable[pa.RecordBatch]: ...
+    def transactional(self, transactional_id: str, *, max_message_bytes: int) -> Writer: ...
 
 
 class FlinkService(Protocol):

@@ -65,12 +65,17 @@ class Record:
 
 def signed(record: Record) -> Record:
     """Return the record with the time (UTC) and who wrote it."""
+    by, at = signature()
+    return record.but(applied_at=at, applied_by=by)
+
+
+def signature() -> tuple[str, str]:
+    """Return who runs this, as user@host, and the time (UTC)."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         user = str(os.getuid())
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return record.but(applied_at=now, applied_by=f"{user}@{socket.gethostname()}")
+    return f"{user}@{socket.gethostname()}", datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def to_bytes(record: Record) -> bytes:

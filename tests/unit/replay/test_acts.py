@@ -52,8 +52,21 @@ def test_close_waits_for_the_watermark(tmp_path: Path) -> None:
 def test_settle_waits_until_the_job_is_past_the_cut(tmp_path: Path) -> None:
     life = lived(tmp_path)
     life.kafka.commit_group(consumer_group("test", "sales"), SOURCE.name, {0: 4})
-    with pytest.raises(WaitTimeoutError, match="1 records before the cut"):
+    with pytest.raises(WaitTimeoutError, match="1 records behind the log"):
         acts.settle(_work(life), _cut(life))
+
+
+def test_settle_does_not_wait_for_a_marker_that_no_job_reads(tmp_path: Path) -> None:
+    """A transactional producer of the source, such as a redrive, ends its records with one."""
+    life = lived(tmp_path)
+    at = life.kafka.append(SOURCE.name, b"{}", transaction=True)
+    life.kafka.end_transaction(SOURCE.name, commit=True)
+    replay = replace(_cut(life), cut=Cut({0: 0}, life.kafka.end_offsets(SOURCE.name, committed=True)))
+    life.kafka.commit_group(consumer_group("test", "sales"), SOURCE.name, {0: at})
+    with pytest.raises(WaitTimeoutError, match="2 records behind the log"):
+        acts.settle(_work(life), replay)
+    life.kafka.commit_group(consumer_group("test", "sales"), SOURCE.name, {0: at + 1})
+    assert acts.settle(_work(life, timeout=5), replay).settled is not None
 
 
 @pytest.mark.parametrize("branch", ["out", "late", "dlq"])

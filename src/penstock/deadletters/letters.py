@@ -1,0 +1,110 @@
+"""The dead letters of a pipeline: read from its dead-letter topic, told apart by where they came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from penstock.errors import DeclarationError
+from penstock.json_or_error import kind_of
+from penstock.pipeline import Pipeline
+from penstock.services.protocols import KafkaService
+from penstock.topics import dlq_topic
+
+#: Where a record was in a topic: partition and offset.
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A record that could not be read, as a fix gets it.
+
+    `value` is its bytes; `topic`, `partition`, `offset` and `timestamp` (epoch ms) are those of the record that was
+    broken, `reason` says why, as "kind: detail".  `key` is that record's too, None where it had none or is gone.
+    """
+
+    value: bytes | None
+    key: bytes | None
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.reason)
+
+    @property
+    def place(self) -> Place:
+        return self.partition, self.offset
+
+
+@dataclass(frozen=True)
+class Group:
+    """The dead letters of one kind: how many, how many of them were redriven, when (epoch ms), and one of them."""
+
+    kind: str
+    letters: int
+    redriven: int
+    first: int
+    last: int
+    example: Place
+
+
+def read_letters(pipeline: Pipeline, kafka: KafkaService) -> Iterator[Letter]:
+    """Yield the dead letters of the pipeline's source, each once, without their keys.
+
+    A job that was started without its state reads records again: the same letter may be there twice.  Raises
+    DeclarationError where the pipeline has no dead-letter topic.
+    """
+    topic, source = dlq_topic(pipeline.stream), pipeline.source.name
+    if topic not in kafka.topics([topic]):
+        raise DeclarationError(f"{pipeline.name} is not applied: there is no topic {topic}", hint="`penstock apply`")
+    seen: set[Place] = set()
+    for batch in kafka.read(topic, kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)):
+        for record in batch:
+            headers = {name: value.decode() for name, value in record.headers}
+            place = int(headers["partition"]), int(headers["offset"])
+            if headers["topic"] == source and place not in seen:
+                seen.add(place)
+                yield Letter(record.value, None, headers["reason"], source, *place, int(headers["timestamp"]))
+
+
+def grouped(letters: Iterable[Letter], redriven: Callable[[Letter], object]) -> list[Group]:
+    """Count the letters by kind, the most frequent first; `redriven` says which were sent back."""
+    groups: dict[str, Group] = {}
+    for letter in letters:
+        at, again = letter.timestamp, int(bool(redriven(letter)))
+        found = groups.get(letter.kind) or Group(letter.kind, 0, 0, at, at, letter.place)
+        groups[letter.kind] = replace(
+            found,
+            letters=found.letters + 1,
+            redriven=found.redriven + again,
+            first=min(found.first, at),
+            last=max(found.last, at),
+        )
+    return sorted(groups.values(), key=lambda group: (-group.letters, group.kind))
+
+
+def parse_place(text: str) -> Place:
+    """Read PARTITION:OFFSET.  Raises DeclarationError."""
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    if found is None:
+        hint = "PARTITION:OFFSET, where the record was in the source topic, such as 2:1041; `penstock dlq list --each`"
+        raise DeclarationError(f"{text!r} is no place of a record", hint=hint)
+    return int(found[1]), int(found[2])
+
+
+def written(place: Place) -> str:
+    return f"{place[0]}:{place[1]}"
+
+
+def unknown(pipeline: Pipeline, places: Iterable[Place]) -> DeclarationError:
+    """Return the error for places at which the pipeline has no dead letter."""
+    listed = ", ".join(map(written, sorted(places)))
+    return DeclarationError(
+        f"{pipeline.name} has no dead letter of {pipeline.source.name} at {listed}",
+        hint=f"`penstock dlq list {pipeline.name} --each` lists them",
+    )
