@@ -1,7 +1,7 @@
 """Generations: what a pipeline's registry record says of its running job, joined to the declaration.  Pure.
 
-A job whose logic has changed can't take over its predecessor's state.  It begins beside it, in topics of its own, at the
-start of a segment, while a replay computes what lies before; that is the next generation (`penstock.replay.launch`).
+A job whose logic has changed can't take over its predecessor's state.  It begins beside it, in topics of its own, at
+the start of a segment, while a replay computes what lies before: the next generation (`penstock.replay.launch`).
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ def launch_from_json(table: Mapping[str, Any]) -> Launch | None:
 def to_json(pipeline: Pipeline) -> dict[str, Any]:
     """Return a declaration as JSON data; `from_json` reads it back, equal.  Its launch is not part of it."""
     table = asdict(replace(pipeline, launch=None), dict_factory=_plain)
+    # As pairs: the registry sorts the names of a map, and their order is part of the job.
+    for part in (table["transform"], table["sink"]):
+        if "measures" in part:
+            part["measures"] = list(part["measures"].items())
     window = pipeline.transform.window if isinstance(pipeline.transform, Aggregate) else None
     table["transform"]["kind"] = type(pipeline.transform).__name__
     if window is not None:
@@ -76,7 +80,8 @@ def from_json(table: Mapping[str, Any]) -> Pipeline:
     source = dict(table["source"])
     topic = Topic(**{**source, "fields": [Field(**item) for item in source["fields"]]})
     rest = {name: value for name, value in table.items() if name not in ("source", "transform", "sink")}
-    return Pipeline(**rest, source=topic, transform=_transform(table["transform"]), sink=Datasource(**table["sink"]))
+    sink = Datasource(**{**table["sink"], "measures": dict(table["sink"]["measures"])})
+    return Pipeline(**rest, source=topic, transform=_transform(table["transform"]), sink=sink)
 
 
 def _transform(table: Mapping[str, Any]) -> Transform:
@@ -85,4 +90,4 @@ def _transform(table: Mapping[str, Any]) -> Transform:
         return Select(**values)
     window = {name: value for name, value in values["window"].items() if name != "kind"}
     kind = Hop if values["window"]["kind"] == "Hop" else Tumble
-    return Aggregate(**{**values, "window": kind(**window)})
+    return Aggregate(**{**values, "window": kind(**window), "measures": dict(values["measures"])})

@@ -45,7 +45,7 @@ def stop(
     Stopping a stopped job says so.  Raises DeclarationError for a name that was never applied.
     """
     with environment_lock(settings, f"stop {name}"):
-        site = _site((), services, settings, progress, timeout)
+        site = make_site((), services, settings, progress, timeout)
         record = _applied(site, name)
         if record.status in ("removing", "removed"):
             return Outcome(name, False, (f"{name} was removed: it has no job",))
@@ -89,7 +89,7 @@ def start(
         raise DeclarationError(f"{name} is not declared in {settings.jobs}; declared: {known}")
     with environment_lock(settings, f"start {name}"):
         observed = observe(declared, services, settings)
-        site = _site(declared, services, settings, progress, timeout)
+        site = make_site(declared, services, settings, progress, timeout)
         record = _applied(site, name)
         if record.status in ("new", "removed") or name not in observed.supervisors:
             raise PenstockError(f"{name} is not applied in {settings.env.name}", hint="`penstock apply` makes it all")
@@ -121,7 +121,7 @@ def remove(
     the source topic always, since others may read it.  With both, nothing is left: a later apply starts from scratch.
     """
     with environment_lock(settings, f"remove {name}"):
-        site = _site((), services, settings, progress, timeout)
+        site = make_site((), services, settings, progress, timeout)
         if name not in site.records:
             return Outcome(
                 name, False, (f"{name} was never applied in {settings.env.name}: there is nothing to remove",)
@@ -133,9 +133,10 @@ def remove(
         return Outcome(name, True, (f"{name} is removed", *done))
 
 
-def _site(
+def make_site(
     pipelines: Sequence[Pipeline], services: Services, settings: Settings, progress: Progress | None, timeout: float
 ) -> Site:
+    """Return where the actions act, with the registry's records as they are now."""
     records = services.registry.read()
     declared = {pipeline.name: deployed(pipeline, records.get(pipeline.name)) for pipeline in pipelines}
     return Site(services, settings, declared, records, progress or Silent(), timeout)

@@ -168,7 +168,7 @@ Offsets = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Launch:
-    """Where the running generation of a pipeline began, beside a replay of its past.  Noted when it did, never declared.
+    """Where the running generation of a pipeline began, beside a replay of its past.  Noted then, never declared.
 
     Figures from `since` on are this generation's.  Windows that start at `boundary` or later are the live job's, which
     began to read at `low`; those before it are the replay's, which counted every record before `cut`.  Without windows

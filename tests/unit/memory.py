@@ -34,6 +34,7 @@ CHANGING = {
     "suspend",
     "resume",
     "reset",
+    "reset_offsets",
     "terminate",
     "drop_datasource",
     "write",
@@ -105,6 +106,7 @@ class World:
             replays=_Counted(self.replays, fault),
             submit=fault.around("submit", self.flink.submit),
             submit_batch=fault.around("submit_batch", self.flink.submit_batch),
+            compiled=self.flink.compiled,
         )
 
     def use(self, **flink: Any) -> None:

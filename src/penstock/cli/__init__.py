@@ -12,6 +12,7 @@ import penstock.cli.dlq as dlq
 import penstock.cli.pipelines as pipelines
 import penstock.cli.replay as replay
 import penstock.cli.stack as stack
+import penstock.cli.upgrade as upgrade
 from penstock.cli.context import Context, fail
 from penstock.errors import PenstockError
 
@@ -40,7 +41,7 @@ def _options(
     context.obj = Context(project, env, debug)
 
 
-for group in (stack, pipelines, data, replay, dlq):
+for group in (stack, pipelines, upgrade, data, replay, dlq):
     group.register(app)
 
 

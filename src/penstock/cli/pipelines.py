@@ -16,6 +16,7 @@ from penstock.wait import rich_progress
 
 if TYPE_CHECKING:
     from penstock.lifecycle import Outcome
+    from penstock.pipeline import Pipeline
     from penstock.steps import Plan
 
 Allow = Annotated[
@@ -89,6 +90,10 @@ def apply(
     context: typer.Context,
     plan_file: Annotated[Path | None, typer.Argument(help="A plan from `plan --json`: run this one or none.")] = None,
     allow: Allow = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--replay-from", help="UTC: give pipelines that are new their past from there.", metavar="T"),
+    ] = None,
     timeout: Timeout = 120.0,
 ) -> None:
     """Make topics, supervisors and jobs what is declared.  A second `apply` changes nothing, and says so."""
@@ -102,9 +107,10 @@ def apply(
         hint = "plan again with it: penstock plan --allow ... --json > plan.json"
         raise DeclarationError("--allow: a plan that was made already holds what it allows", hint=hint)
     expected = _read_plan(plan_file) if plan_file else None
+    declared, first = _first_ones(owner, since)
     with rich_progress("apply") as progress:
         done = run(
-            owner.pipelines(),
+            declared,
             owner.services,
             owner.settings,
             allow=parse_allow(allow or ()),
@@ -115,6 +121,33 @@ def apply(
     if done.changes:
         console().print(render.text(done))
     sys.stdout.write(f"{'applied: ' if done.changes else ''}{render.summary(done, done=True)}\n")
+    _start_with_past(owner, first, since, max(timeout, 300))
+
+
+def _first_ones(owner: Context, since: str | None) -> tuple[list[Pipeline], list[Pipeline]]:
+    """Return the pipelines that are applied as usual, and those that begin beside a replay of their past."""
+    declared = owner.pipelines()
+    if since is None:
+        return declared, []
+    from penstock.segments import moment
+    from penstock.upgrade import begins
+
+    moment("--replay-from", since)
+    first = begins(declared, owner.services)
+    if not first:
+        sys.stdout.write("--replay-from: every pipeline has been applied before; `penstock upgrade` is for those\n")
+    return [pipeline for pipeline in declared if pipeline not in first], first
+
+
+def _start_with_past(owner: Context, first: list[Pipeline], since: str | None, timeout: float) -> None:
+    from penstock.cli.upgrade import run_upgrade
+    from penstock.segments import moment
+    from penstock.upgrade import Request, under_way
+
+    for pipeline in first:
+        assert since is not None
+        request = Request(moment("--replay-from", since), reason="its first start")
+        run_upgrade(owner, pipeline, request, under_way(pipeline.name, owner.services), timeout=timeout)
 
 
 def _read_plan(file: Path) -> Plan:

@@ -73,11 +73,10 @@ def job_spec(
 ) -> JobSpec:
     """Derive the job of `pipeline` in `env`, restored from the savepoint or checkpoint path `restore`.
 
-    `startup` is where a job without restored state begins: earliest-offset, group-offsets, or at specific-offsets, which
-    are its launch's.  `run` numbers its starts
-    and is part of its identity: a start from scratch is another job than the one that began so before, whose savepoints
-    and transactions must not be taken for its own.  Repeating one start keeps the number, so Flink refuses to run it
-    twice.
+    `startup` is where a job without restored state begins: earliest-offset, group-offsets, or specific-offsets, which
+    are those of its launch.  `run` numbers its starts and is part of its identity: a start from scratch is another job
+    than the one that began so before, whose savepoints and transactions must not be taken for its own.  Repeating one
+    start keeps the number, so Flink refuses to run it twice.
     """
     made_from = version(pipeline)
     point = (restore or f"none:{startup}") + (f"#{run}" if run else "")

@@ -122,6 +122,12 @@ def file_table(pipeline: Pipeline, folder: str) -> str:
     return _table("out", columns, {"connector": "filesystem", "path": folder, "format": "json"})
 
 
+def dead_table(folder: str) -> str:
+    """Return the DDL of broken records as files of JSON lines under the URI `folder`: origin, reason and bytes."""
+    columns = ["`partition` INT", "`offset` BIGINT", "`timestamp` BIGINT", "`reason` STRING", "`bytes` BYTES"]
+    return _table("dead", columns, {"connector": "filesystem", "path": folder, "format": "json"})
+
+
 def out_columns(topic: Topic, transform: Transform) -> dict[str, str]:
     """Return the columns of the result topic with their field types, in order."""
     if isinstance(transform, Aggregate):
@@ -278,16 +284,28 @@ def select_insert(topic: Topic, transform: Select, rows: str) -> str:
     )
 
 
+def _epoch_ms(column: str) -> str:
+    return f"EXTRACT(EPOCH FROM {column}) * 1000 + EXTRACT(MILLISECOND FROM {column})"
+
+
 def _headers(reason: str, **more: str) -> str:
     parts = {
         "topic": "`_topic`",
         "partition": "CAST(`_partition` AS STRING)",
         "offset": "CAST(`_offset` AS STRING)",
-        "timestamp": "CAST(EXTRACT(EPOCH FROM `_timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `_timestamp`) AS STRING)",
+        "timestamp": f"CAST({_epoch_ms('`_timestamp`')} AS STRING)",
         "reason": reason,
         **more,
     }
     return "MAP[" + ", ".join(f"'{key}', CAST({value} AS BYTES)" for key, value in parts.items()) + "]"
+
+
+def dead_insert() -> str:
+    """Return a bounded job's dead-letter branch."""
+    return (
+        f"INSERT INTO `dead`\nSELECT `_partition`, `_offset`, {_epoch_ms('`_timestamp`')}, `_error`, `_bytes`\n"
+        "FROM `source`\nWHERE `_error` IS NOT NULL"
+    )
 
 
 def late_insert(topic: Topic, transform: Transform, launch: Launch | None = None) -> str:

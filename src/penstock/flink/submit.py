@@ -30,7 +30,8 @@ _REPORT = "@penstock "
 
 def plan_file(settings: Settings, spec: JobSpec) -> Path:
     """Return where a version's compiled plan is kept; a restart uses the very plan that its state was made by."""
-    return settings.home / "plans" / settings.env.name / f"{spec.name.removeprefix('penstock.')}-{spec.version}.json"
+    name = f"{spec.name.removeprefix('penstock.')}-{spec.version}.json"
+    return settings.home / "plans" / settings.env.name / name
 
 
 def submit(settings: Settings, specs: Sequence[JobSpec], progress: Progress | None = None) -> None:
@@ -46,6 +47,14 @@ def submit_batch(settings: Settings, spec: BatchSpec, progress: Progress | None 
     """Submit a bounded job; one that Flink already has is success.  Its statement is planned anew: it has no state."""
     request = {"rest": settings.env.flink.rest, "jobs": [asdict(spec) | {"plan": None}]}
     _run(request, settings.jars, settings.home / "logs", progress or Silent())
+
+
+def compiled(settings: Settings, specs: Sequence[JobSpec], progress: Progress | None = None) -> list[str]:
+    """Return the compiled plans of jobs, as their submission uses them; made now where there is none yet."""
+    files = [plan_file(settings, spec) for spec in specs]
+    jobs = [asdict(spec) | {"plan": str(file)} for spec, file in zip(specs, files, strict=True) if not file.exists()]
+    _run({"rest": None, "jobs": jobs}, settings.jars, settings.home / "logs", progress or Silent())
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def compile_plans(jars: Path, specs: Sequence[JobSpec], folder: Path) -> dict[str, str]:

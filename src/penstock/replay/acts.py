@@ -13,14 +13,15 @@ from pathlib import Path
 
 from penstock.errors import PenstockError, RefusedError
 from penstock.flink.savepoint import source_offsets
+from penstock.generation import deployed
 from penstock.lifecycle import start, stop
 from penstock.pipeline import Pipeline
 from penstock.replay.derive import batch_job_id, batch_spec, replay_folder
 from penstock.replay.facts import live, log_facts
 from penstock.replay.record import Cut, Replay, Settled
-from penstock.replay.scope import Scope, utc
+from penstock.replay.scope import EVER, Scope, utc
 from penstock.replay.steps import Close, Compute
-from penstock.replay.verify import verify
+from penstock.replay.verify import dead_letters, verify
 from penstock.services.flink import local
 from penstock.services.protocols import KafkaService, Services
 from penstock.settings import Settings
@@ -45,6 +46,13 @@ class Work:
     progress: Progress = field(default_factory=Silent)
     timeout: float = 300
     steady: float = STEADY
+
+    def of(self, replay: Replay) -> Work:
+        """Return the same with the pipeline as a replay has it: as deployed, or as the generation that it brings."""
+        if replay.handover is not None:
+            return replace(self, pipeline=replace(self.pipeline, launch=replay.handover.launch))
+        record = self.services.registry.read().get(self.pipeline.name)
+        return replace(self, pipeline=deployed(self.pipeline, record))
 
     def save(self, replay: Replay) -> Replay:
         return self.services.replays.write(replay)
@@ -153,10 +161,15 @@ def settle(work: Work, replay: Replay) -> Replay:
     if replay.cut.savepoint is None:
         passed = worked_off(kafka, consumer_group(work.settings.env.name, stream), work.pipeline.source.name, high)
         work.until(f"{name}: its job", passed, interval=0.25, hint="is it running?  `penstock status`")
-    for topic in (out_topic(stream), late_topic(stream), dlq_topic(stream)):
-        work.until(f"topic {topic}", transactions_ended(kafka, topic), interval=0.25, hint=OPEN_HINT)
+    transactions_finished(work, stream)
     made = replay.settled or Settled(None, replay.cut.savepoint or "", {})
     return replay.but(settled=Settled(made.checkpoint, made.path, last_records(kafka, out_topic(stream))))
+
+
+def transactions_finished(work: Work, stream: str) -> None:
+    """Wait until every transaction that is in a job's topics by now has ended."""
+    for topic in (out_topic(stream), late_topic(stream), dlq_topic(stream)):
+        work.until(f"topic {topic}", transactions_ended(work.services.kafka, topic), interval=0.25, hint=OPEN_HINT)
 
 
 def last_records(kafka: KafkaService, topic: str) -> dict[int, int]:
@@ -205,6 +218,7 @@ def compute(work: Work, replay: Replay, step: Compute) -> Replay:
             cut=cut.high,
             parallelism=replay.parallelism,
             rate=step.rate,
+            dead=replay.handover is not None,
         )
         work.services.submit_batch(work.settings, spec, work.progress)
     total = sum(max(0, end - cut.low[partition]) for partition, end in cut.high.items())
@@ -229,7 +243,8 @@ class _Pace:
     """How fast the log is read, in words: rows, rows a second, times real time, seconds left."""
 
     def __init__(self, total: int, scope: Scope) -> None:
-        self._total, self._span = total, (scope.end - scope.start) / 1000
+        # A range without an end has no length to compare with.
+        self._total, self._span = total, 0 if scope.end >= EVER else (scope.end - scope.start) / 1000
         self._started: float | None = None
 
     def words(self, read: int) -> str:
@@ -245,7 +260,8 @@ class _Pace:
         rate = read / seconds
         left = max(0, self._total - read) / rate
         times = self._span * (read / max(self._total, 1)) / seconds
-        return f"{text}, {rate:,.0f}/s, {times:,.0f} x real time, {left:,.0f} s left"
+        beside = f", {times:,.0f} x real time" if times else ""
+        return f"{text}, {rate:,.0f}/s{beside}, {left:,.0f} s left"
 
 
 def verify_files(work: Work, replay: Replay) -> Replay:
@@ -259,6 +275,8 @@ def verify_files(work: Work, replay: Replay) -> Replay:
         replay.cut.high,
         work.folder(replay, replay.attempt),
         work.progress,
+        # A new generation's dead-letter topic does not reach back to the range.
+        broken=dead_letters(work.folder(replay, replay.attempt)) if replay.handover else None,
     )
     return replay.but(figures=replace(replay.figures, computed=done.computed, compared=done.compared))
 

@@ -54,7 +54,7 @@ def batch_job_id(env: str, replay: str, attempt: int) -> str:
     return hashlib.sha256("\n".join(["replay", env, replay, str(attempt)]).encode()).hexdigest()[:32]
 
 
-def batch_spec(
+def batch_spec(  # noqa: PLR0913  (what it computes, from which records, how)
     pipeline: Pipeline,
     env: Environment,
     scope: Scope,
@@ -65,21 +65,28 @@ def batch_spec(
     cut: Offsets,
     parallelism: int,
     rate: float | None = None,
+    dead: bool = False,
 ) -> BatchSpec:
     """Derive the job that computes `scope` from the records with low <= offset < cut.
 
-    `rate` is the most rows a second that it reads; None is as fast as it can.
+    `rate` is the most rows a second that it reads; None is as fast as it can.  With `dead` it writes the records that
+    it can't read, too, into a folder of their own beside the results.
     """
     identity = batch_job_id(env.name, replay, attempt)
     name = f"penstock.replay.{pipeline.name}.{replay}"
     folder = f"{replay_folder(env, replay)}/{attempt}"
+    statement = _statement(pipeline, scope, None if rate is None else rate / parallelism)
+    tables = (_source(pipeline, env, low, cut), sql.file_table(pipeline, folder), *_functions(rate))
+    if dead:
+        tables = (*tables, sql.dead_table(f"{folder}-dead"))
+        statement = f"EXECUTE STATEMENT SET\nBEGIN\n{statement};\n{sql.dead_insert()};\nEND"
     return BatchSpec(
         job_id=identity,
         name=name,
         pipeline=pipeline.name,
         folder=folder,
-        tables=(_source(pipeline, env, low, cut), sql.file_table(pipeline, folder), *_functions(rate)),
-        statement=_statement(pipeline, scope, None if rate is None else rate / parallelism),
+        tables=tables,
+        statement=statement,
         low=dict(low),
         high=dict(cut),
         scope=scope,

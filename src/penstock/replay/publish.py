@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 from penstock.druid import supervisor_spec
 from penstock.errors import NotEqualError, PenstockError, RefusedError
@@ -18,10 +19,10 @@ from penstock.replay.verify import files_in
 from penstock.wait import Pending
 
 
-def totals(work: Work) -> dict[int, Count]:
-    """Return what Druid has of the range, by segment."""
+def totals(work: Work, end: int | None = None) -> dict[int, Count]:
+    """Return what Druid has of the range (up to another `end`), by segment."""
     scope, sink = work.scope, work.pipeline.sink
-    found = work.services.druid.totals(work.pipeline.name, scope.start, scope.end, sink.segment)
+    found = work.services.druid.totals(work.pipeline.name, scope.start, end or scope.end, sink.segment)
     return {start: Count(rows, events) for start, (rows, events) in sorted(found.items())}
 
 
@@ -32,9 +33,14 @@ def hand_off(work: Work, replay: Replay) -> Replay:
     fails is begun again, further back), that must be so for longer than the supervisor takes to notice.
     """
     guard(work, replay)
-    druid, name = work.services.druid, work.pipeline.name
     assert replay.settled is not None
-    wanted = replay.settled.out
+    await_hand_off(work, replay.settled.out)
+    return replay
+
+
+def await_hand_off(work: Work, wanted: Mapping[int, int]) -> None:
+    """Wait until Druid's tasks have published every row before the offsets `wanted`."""
+    druid, name = work.services.druid, work.pipeline.name
     groups = range(supervisor_spec(work.pipeline, work.settings.env)["spec"]["ioConfig"]["taskCount"])
     asked, since, before = 0.0, 0.0, set[str]()
 
@@ -60,7 +66,6 @@ def hand_off(work: Work, replay: Replay) -> Replay:
         return True
 
     work.until(f"Druid's tasks of {name}", probe, interval=min(0.5, work.steady / 4), hint="`penstock logs`")
-    return replay
 
 
 def _behind(starts: Mapping[int, int], wanted: Mapping[int, int]) -> bool:
@@ -74,9 +79,16 @@ def _covered(active: Mapping[str, Mapping[int, int]], wanted: Mapping[int, int])
 
 
 def publish(work: Work, replay: Replay) -> Replay:
+    """Replace the segments of the range by the computed rows."""
+    files = [file for file in files_in(work.folder(replay, replay.attempt)) if file.stat().st_size]
+    return put(work, replay, lambda: guard(work, replay), files, work.scope.end)
+
+
+def put(work: Work, replay: Replay, check: Callable[[], None], files: Sequence[Path], end: int) -> Replay:
     """Replace the segments, by one task; one that was submitted before is awaited, one that failed is tried anew.
 
-    Holds the environment's lock, so that no `apply` or `start` changes the live job between the guard and the swap.
+    `files` take the place of all rows from the range's start up to `end`.  Holds the environment's lock, so that no
+    `apply` or `start` changes the live job between the guard `check` and the swap.
     """
     druid, env = work.services.druid, work.settings.env
     with ExitStack() as held:
@@ -91,12 +103,12 @@ def publish(work: Work, replay: Replay) -> Replay:
         work.until(f"the lock of {env.name}", acquired, interval=0.2)
         state = druid.task_state(task_id(env.name, replay.id, replay.task)) if replay.task else None
         if state not in ("RUNNING", "SUCCESS"):
-            guard(work, replay)
+            check()
             if replay.task == 0 or state == "FAILED":
                 replay = work.save(replay.but(task=replay.task + 1))
             identity = task_id(env.name, replay.id, replay.task)
-            files = [str(file) for file in files_in(work.folder(replay, replay.attempt)) if file.stat().st_size]
-            druid.submit_task(publish_spec(work.pipeline, work.scope, files, identity=identity))
+            span = replace(work.scope, end=end)
+            druid.submit_task(publish_spec(work.pipeline, span, [str(file) for file in files], identity=identity))
         identity = task_id(env.name, replay.id, replay.task)
 
         def probe() -> bool | Pending:
@@ -131,12 +143,14 @@ def guard(work: Work, replay: Replay) -> None:
 
 def check(work: Work, replay: Replay) -> Replay:
     """Wait until Druid serves what was computed.  Raises NotEqualError where it does not; the files are kept."""
-    computed = dict(replay.figures.computed)
+    computed, end = dict(replay.figures.computed), work.scope.end
+    if replay.handover is not None:
+        computed, end = computed | dict(replay.handover.tail), replay.handover.end
     rolled = bool(work.pipeline.sink.measures)
     found: list[dict[int, Count]] = []
 
     def probe() -> bool | Pending:
-        found.append(totals(work))
+        found.append(totals(work, end))
         wrong = [
             start
             for start in sorted({*found[-1], *computed})

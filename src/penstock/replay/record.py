@@ -170,9 +170,7 @@ def from_bytes(value: bytes) -> Replay:
 
 def _handover(table: dict[str, Any]) -> Handover:
     launch, offsets, tail = table.pop("launch"), table.pop("offsets"), table.pop("tail")
-    return Handover(
-        launch=launch_from_json(launch or {}), offsets=_offsets(offsets), tail=_counts(tail), **table
-    )
+    return Handover(launch=launch_from_json(launch or {}), offsets=_offsets(offsets), tail=_counts(tail), **table)
 
 
 def _offsets(table: Mapping[str, int]) -> dict[int, int]:

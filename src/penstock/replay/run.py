@@ -18,8 +18,9 @@ from typing import assert_never
 
 from penstock.errors import DeclarationError, RefusedError
 from penstock.flink.spec import version
+from penstock.generation import deployed
 from penstock.pipeline import Pipeline
-from penstock.replay import acts
+from penstock.replay import acts, launch
 from penstock.replay import publish as publishing
 from penstock.replay.acts import STEADY, Work
 from penstock.replay.derive import batch_job_id, task_id
@@ -27,11 +28,14 @@ from penstock.replay.facts import Facts, look
 from penstock.replay.record import Asked, Replay
 from penstock.replay.scope import Scope, widened
 from penstock.replay.steps import (
+    Begin,
+    CatchUp,
     Check,
     Close,
     Compute,
     CutLog,
     HandOff,
+    HandOver,
     Plan,
     Publish,
     Receipt,
@@ -39,6 +43,7 @@ from penstock.replay.steps import (
     Settle,
     Step,
     Stop,
+    Switch,
     Verify,
     plan,
     steps,
@@ -56,6 +61,14 @@ def new_id(pipeline: str) -> str:
     return f"{pipeline}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
+def checked_id(name: str) -> str:
+    """Return a replay's id; raise DeclarationError for one that can't be a file's or a task's name."""
+    if not _ID.fullmatch(name):
+        hint = "letters, digits, - and _, at most 80, such as fix-of-monday"
+        raise DeclarationError(f"--id {name!r} can't be a replay's id", hint=hint)
+    return name
+
+
 def asked(scope: Scope, *, dry_run: bool, rate: float | None, reason: str) -> Asked:
     """Return what was asked for, with who asks and when."""
     by, at = signature()
@@ -67,10 +80,8 @@ def prepare(
     pipeline: Pipeline, scope: Scope, request: Asked, services: Services, settings: Settings, *, id: str | None = None
 ) -> Plan:
     """Look, and return the plan of a new replay.  Changes nothing."""
-    name = id or new_id(pipeline.name)
-    if not _ID.fullmatch(name):
-        hint = "letters, digits, - and _, at most 80, such as fix-of-monday"
-        raise DeclarationError(f"--id {name!r} can't be a replay's id", hint=hint)
+    name = checked_id(id or new_id(pipeline.name))
+    pipeline = deployed(pipeline, services.registry.read().get(pipeline.name))
     facts = look(pipeline, scope, services)
     replay = Replay(
         id=name,
@@ -79,6 +90,7 @@ def prepare(
         asked=request,
         parallelism=_parallelism(pipeline, settings, facts),
         was_running=facts.live.id is not None,
+        generation=pipeline.launch.generation if pipeline.launch else 0,
     )
     return plan(pipeline, scope, replay, facts)
 
@@ -113,9 +125,9 @@ def run(
     or its ground has changed, NotEqualError where figures differ; run again with the same id it goes on from there.
     """
     scope = widened(pipeline, replay.asked.start, replay.asked.end)
-    work = Work(pipeline, scope, services, settings, progress or Silent(), timeout, steady)
     with only_one(settings, replay.id):
         replay = services.replays.read().get(replay.id, replay)
+        work = Work(pipeline, scope, services, settings, progress or Silent(), timeout, steady).of(replay)
         if replay.status != "running":
             return replay
         if replay.version != version(pipeline):
@@ -136,6 +148,7 @@ def run(
             took = round(replay.seconds.get(step.kind, 0) + time.monotonic() - started, 3)
             replay = replay.but(done=(*replay.done, step.kind), seconds={**replay.seconds, step.kind: took})
             replay = work.save(replay)
+            work = work.of(replay)
     return replay
 
 
@@ -151,8 +164,18 @@ def run_step(work: Work, replay: Replay, step: Step) -> Replay:
             return acts.close(work, replay, step)
         case Stop():
             return acts.stop_live(work, replay)
+        case CutLog() if replay.handover is not None:
+            return launch.cut(work, replay)
         case CutLog():
             return acts.cut_log(work, replay)
+        case Begin():
+            return launch.begin(work, replay)
+        case CatchUp():
+            return launch.catch_up(work, replay)
+        case HandOver():
+            return launch.hand_over(work, replay)
+        case Switch():
+            return launch.switch(work, replay)
         case Settle():
             return acts.settle(work, replay)
         case Compute():
@@ -162,6 +185,8 @@ def run_step(work: Work, replay: Replay, step: Step) -> Replay:
             return replay.but(figures=replace(replay.figures, before=publishing.totals(work)))
         case HandOff():
             return publishing.hand_off(work, replay)
+        case Publish() if replay.handover is not None:
+            return launch.publish(work, replay)
         case Publish():
             return publishing.publish(work, replay)
         case Check():
@@ -190,9 +215,9 @@ def abandon(
     and replay again.  Raises RefusedError while Druid is publishing it.
     """
     scope = widened(pipeline, replay.asked.start, replay.asked.end)
-    work = Work(pipeline, scope, services, settings, progress or Silent(), timeout)
     with only_one(settings, replay.id):
         replay = services.replays.read().get(replay.id, replay)
+        work = Work(pipeline, scope, services, settings, progress or Silent(), timeout).of(replay)
         if replay.status != "running":
             return replay
         state = services.druid.task_state(task_id(settings.env.name, replay.id, replay.task)) if replay.task else None
@@ -200,10 +225,17 @@ def abandon(
             raise RefusedError(
                 f"replay {replay.id} is being published", hint=f"`penstock replay --id {replay.id}` finishes it"
             )
+        if replay.handover is not None and replay.task:
+            raise RefusedError(
+                f"upgrade {replay.id} has replaced what was there",
+                hint=f"`penstock upgrade {replay.pipeline}` finishes it",
+            )
         if replay.attempt:
             services.flink.cancel(batch_job_id(settings.env.name, replay.id, replay.attempt), timeout=timeout)
         acts.clean(work, replay)
-        if scope.closed_at is None and not replay.asked.dry_run:
+        if replay.handover is not None and not replay.asked.dry_run:
+            launch.abandon(work, replay)
+        elif scope.closed_at is None and not replay.asked.dry_run:
             acts.resume(work, replay)
         return work.save(replace(replay, status="abandoned", ended=_now()))
 

@@ -10,6 +10,9 @@ from penstock.errors import DeclarationError
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.segments import ceiling, floor, moment
 
+#: The end of a range that has none (9999-01-01): whole in every kind of segment.
+EVER = 253_370_764_800_000
+
 
 @dataclass(frozen=True)
 class Scope:

@@ -22,7 +22,7 @@ switch    Druid goes on with the new job's results
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import ClassVar, assert_never
@@ -208,8 +208,13 @@ def _handover_steps(
 
 def plan(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> Plan:
     """Return the steps of a new replay, and all that refuses it."""
+    return plan_of(pipeline, scope, replay, facts, refusals(pipeline, scope, replay, facts))
+
+
+def plan_of(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts, refused: Sequence[Refusal]) -> Plan:
+    """Return the plan of a new replay with what refuses it."""
     made = steps(pipeline, scope, replay, facts.log.low, facts.log.end)
-    return Plan(replay, scope, tuple(made), tuple(refusals(pipeline, scope, replay, facts)))
+    return Plan(replay, scope, tuple(made), tuple(refused))
 
 
 def refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> list[Refusal]:
@@ -218,21 +223,33 @@ def refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> 
     if facts.foreign is not None:
         found.append(Refusal(facts.foreign, "`penstock apply` makes it ours; a datasource of others is never replaced"))
     found += _of_the_job(pipeline, scope, replay, facts)
-    found += _of_the_log(pipeline, facts)
-    for other in facts.others:
-        if other.id == replay.id or replay.asked.dry_run:
-            continue
-        if scope.closed_at is None or other.overlaps(scope.start, scope.end):
-            span = f"{utc(other.asked.wide_start)} to {utc(other.asked.wide_end)}"
-            reason = f"replay {other.id} of {span} is not finished"
-            finish, give_up = f"`penstock replay --id {other.id}`", f"`penstock replays --abandon {other.id}`"
-            found.append(Refusal(reason, f"{finish} finishes it, {give_up} gives it up"))
+    found += log_refusals(pipeline, facts)
+    found += unfinished(
+        replay,
+        [it for it in facts.others if scope.closed_at is None or it.handover or it.overlaps(scope.start, scope.end)],
+    )
     if facts.slots < 1:
         way = "stop a job, or raise taskmanager.numberOfTaskSlots"
         found.append(Refusal("Flink has no free slot for the computation", way))
     if facts.suspended and not replay.asked.dry_run:
         way = "`penstock apply` resumes it"
         found.append(Refusal(f"Druid's supervisor {pipeline.name} is suspended: its rows can't be handed off", way))
+    return found
+
+
+def unfinished(replay: Replay, others: Sequence[Replay]) -> list[Refusal]:
+    """Return what other replays that have not ended stand in the way of this one."""
+    found = []
+    for other in others:
+        if other.id == replay.id or replay.asked.dry_run:
+            continue
+        span = f"{utc(other.asked.wide_start)} to {utc(other.asked.wide_end)}"
+        finish = f"`penstock replay --id {other.id}`"
+        if other.handover is not None:
+            span, finish = f"from {utc(other.asked.wide_start)} on", f"`penstock upgrade {other.pipeline}`"
+        give_up = f"`penstock replays --abandon {other.id}`"
+        reason = f"{'upgrade' if other.handover else 'replay'} {other.id} of {span} is not finished"
+        found.append(Refusal(reason, f"{finish} finishes it, {give_up} gives it up"))
     return found
 
 
@@ -279,7 +296,8 @@ def _closed_until(pipeline: Pipeline, watermark: int | None) -> int | None:
     return floor(watermark + 1 - size + slide, pipeline.sink.segment)
 
 
-def _of_the_log(pipeline: Pipeline, facts: Facts) -> list[Refusal]:
+def log_refusals(pipeline: Pipeline, facts: Facts) -> list[Refusal]:
+    """Return what retention has taken of the range."""
     if not facts.log.cut_off:
         return []
     known = [stamp for stamp in facts.log.cut_off.values() if stamp is not None]
@@ -324,7 +342,9 @@ def words(step: Step) -> str:
         case Begin() if step.boundary is None:
             return "start the new job at the cut, in topics of its own"
         case Begin():
-            return f"start the new job beside the old one, for windows from {utc(step.boundary)} on, in topics of its own"
+            return (
+                f"start the new job beside the old one, for windows from {utc(step.boundary)} on, in topics of its own"
+            )
         case CatchUp():
             return "the new job has read what the old one has"
         case HandOver():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -42,9 +44,19 @@ class Verified:
 
 
 def verify(
-    pipeline: Pipeline, scope: Scope, kafka: KafkaService, low: Offsets, high: Offsets, files: Path, show: Progress
+    pipeline: Pipeline,
+    scope: Scope,
+    kafka: KafkaService,
+    low: Offsets,
+    high: Offsets,
+    files: Path,
+    show: Progress,
+    *,
+    broken: Sequence[Mapping[str, Any]] | None = None,
 ) -> Verified:
     """Compare the files in `files` with the log's records of low <= offset < high.
+
+    `broken` are records that can't be read, by `partition` and `offset`; None: those in the dead-letter topic.
 
     Every event of the range is counted; each row is recomputed, or where the log is long, those of every n-th window.
     Raises NotEqualError naming what differs.
@@ -52,6 +64,7 @@ def verify(
     total = sum(max(0, high[partition] - low[partition]) for partition in high)
     share = 1 + total // ALL
     with duckdb.connect() as connection:
+        _load_broken(connection, pipeline, kafka, broken)
         _load_events(connection, pipeline, scope, kafka, low, high, share, show)
         _load_computed(connection, pipeline, files)
         show.update("comparing with the log")
@@ -101,7 +114,6 @@ def _load_events(
     """Fill `events` (those of the windows that are recomputed) and `counted` (events of each segment, all of them)."""
     topic = pipeline.source
     time = expr.DUCKDB.name(topic.event_time)
-    _load_broken(connection, pipeline, kafka)
     in_range = (
         f"{time} >= {scope.start} AND {time} < {scope.events_end} AND {time} - {millis(topic.too_early)} <= _timestamp"
     )
@@ -144,18 +156,39 @@ def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held)
 
 
-def _load_broken(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, kafka: KafkaService) -> None:
+def dead_letters(files: Path) -> list[dict[str, Any]]:
+    """Return the dead letters that a bounded job has left beside its `files`.
+
+    Each has partition, offset, timestamp, reason and bytes: base64, None where the record has no value.
+    """
+    return [json.loads(line) for file in files_in(dead_folder(files)) for line in file.read_text("utf-8").splitlines()]
+
+
+def dead_folder(files: Path) -> Path:
+    return files.with_name(f"{files.name}-dead")
+
+
+def _load_broken(
+    connection: duckdb.DuckDBPyConnection,
+    pipeline: Pipeline,
+    kafka: KafkaService,
+    told: Sequence[Mapping[str, Any]] | None,
+) -> None:
     connection.execute('CREATE TABLE broken (partition INT, "offset" BIGINT)')
-    topic = dlq_topic(pipeline.stream)
-    start, end = kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)
-    for batch in kafka.read_arrow(topic, start, end, with_headers=True):
-        rows = [dict(headers) for headers in batch.column("headers").to_pylist()]
+    for rows in _broken(pipeline, kafka) if told is None else [told]:
         found = {
             "partition": pa.array([int(row["partition"]) for row in rows], pa.int32()),
             "offset": pa.array([int(row["offset"]) for row in rows], pa.int64()),
         }
         connection.register("batch", pa.table(found))
         connection.execute("INSERT INTO broken SELECT * FROM batch")
+
+
+def _broken(pipeline: Pipeline, kafka: KafkaService) -> Iterator[list[dict[str, Any]]]:
+    topic = dlq_topic(pipeline.stream)
+    start, end = kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)
+    for batch in kafka.read_arrow(topic, start, end, with_headers=True):
+        yield [dict(headers) for headers in batch.column("headers").to_pylist()]
 
 
 def _segment(pipeline: Pipeline, column: str) -> str:

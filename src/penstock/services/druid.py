@@ -40,6 +40,10 @@ class Supervisor:
     def context(self) -> Mapping[str, Any]:
         return self.spec.get("context") or {}
 
+    @property
+    def topic(self) -> str:
+        return str(((self.spec.get("spec") or {}).get("ioConfig") or {}).get("topic", ""))
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -100,6 +104,23 @@ class Druid:
     def reset(self, name: str) -> None:
         """Forget the stored offsets: the next tasks read the topic from its start."""
         self._act(name, "reset")
+
+    def reset_offsets(self, name: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Let the next tasks read the topic from these offsets; partitions without one from their start."""
+        ends = {"type": "end", "stream": topic, "partitionOffsetMap": {str(p): at for p, at in offsets.items()}}
+        path = f"{_INDEXER}/supervisor/{quote(name)}/resetOffsets"
+        self._http.request("POST", path, json={"type": "kafka", "partitions": ends})
+
+    def newest(self, name: str, column: str) -> int | None:
+        """Return the greatest `__time` or whole-number column of a datasource (epoch ms), None where it has no rows."""
+        found = "TIMESTAMP_TO_MILLIS(MAX(__time))" if column == "__time" else f'MAX("{column}")'
+        try:
+            rows = self.sql(f'SELECT {found} AS m, COUNT(*) AS n FROM "{name}"')
+        except NoDatasourceError:
+            if self.datasource_loaded(name):
+                raise
+            return None
+        return int(rows[0]["m"]) if rows and rows[0]["n"] else None
 
     def terminate(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None:
         """Take a supervisor away, its rows published first; Druid keeps its offsets.  An absent one is success."""

@@ -179,6 +179,11 @@ class Flink:
         newest = (stats.get("latest") or {}).get("restored") or {}
         return int(stats.get("counts", {}).get("restored", 0)), int(newest.get("restore_timestamp", 0))
 
+    def completed_checkpoints(self, job_id: str) -> int:
+        """Return how many checkpoints the job has completed since it was started; savepoints count, restores don't."""
+        stats = self._get(f"/jobs/{job_id}/checkpoints", missing={})
+        return int(stats.get("counts", {}).get("completed", 0))
+
     def records_read(self, job_id: str) -> int:
         """Return the records that the job's sources have read so far, as of its last figures (a second old)."""
         vertices = self.detail(job_id)["vertices"]

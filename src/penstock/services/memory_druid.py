@@ -60,13 +60,16 @@ class MemoryDruid:
 
     def post_supervisor(self, spec: Mapping[str, Any]) -> None:
         self._reach()
-        name = spec["spec"]["dataSchema"]["dataSource"]
-        self._supervisors[name] = Supervisor(name, "RUNNING", "RUNNING", spec=json.loads(json.dumps(spec)))
+        name, suspended = spec["spec"]["dataSchema"]["dataSource"], bool(spec.get("suspended"))
+        state = "SUSPENDED" if suspended else "RUNNING"
+        plain = json.loads(json.dumps(spec))
+        self._supervisors[name] = Supervisor(name, state, state, suspended=suspended, spec=plain)
         self.offsets.add(name)
         self.dropped.discard(name)
 
     def suspend(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None:
         self._change(name, state="SUSPENDED", detailed_state="SUSPENDED", suspended=True)
+        self.published[name] = [*self.published.get(name, []), *self.held.pop(name, [])]
 
     def resume(self, name: str) -> None:
         self._change(name, state="RUNNING", detailed_state="RUNNING", suspended=False)
@@ -75,6 +78,19 @@ class MemoryDruid:
     def reset(self, name: str) -> None:
         self._change(name)
         self.offsets.discard(name)
+        self._read.pop(name, None)
+        self._began.pop(name, None)
+
+    def reset_offsets(self, name: str, topic: str, offsets: Mapping[int, int]) -> None:
+        self._change(name)
+        self.offsets.add(name)
+        self._read[name] = dict(offsets)
+
+    def newest(self, name: str, column: str) -> int | None:
+        """Return the newest time; `window_end` is the next minute's start, as the tests' windows are minutes."""
+        self._reach()
+        times = [time for time, _ in self.rows(name)]
+        return max(times) + (60_000 if column == "window_end" else 0) if times else None
 
     def terminate(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None:
         self._reach()

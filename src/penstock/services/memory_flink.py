@@ -19,8 +19,9 @@ if TYPE_CHECKING:  # its module derives from this package
 class MemoryFlink:
     """`down = True` makes every call raise UnavailableError; `specs` are the submissions that Flink took, in order.
 
-    `watermarks` by job name, `slots` that are free, `restores` of jobs by id, and `savepoint`, called for each one
-    with the job's name and the path, are the tests' to set.  `bounded` does a bounded job's work, at once.
+    `watermarks` by job name, `slots` that are free, `restores` of jobs and `completed` checkpoints by id, `plans`
+    by version, and `savepoint`, called for each one with the job's name and the path, are the tests' to set.  `bounded`
+    does a bounded job's work, at once; `begun` is called with the name of a live one that starts.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,10 @@ class MemoryFlink:
         self.restores: dict[str, tuple[int, int]] = {}
         self.savepoint: Callable[[str, str], None] = lambda name, path: None
         self.bounded: Callable[[BatchSpec], None] = lambda spec: None
+        self.begun: Callable[[str], None] = lambda name: None
         self.checkpoints = 0
+        self.completed: dict[str, int] = {}
+        self.plans: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
         self._points: dict[str, RestorePoint] = {}
         self._failures: dict[str, str] = {}
@@ -77,6 +81,7 @@ class MemoryFlink:
                 continue
             self.specs.append(spec)
             self._start(spec.job_id, spec.name)
+            self.begun(spec.name)
 
     def jobs(self) -> list[Job]:
         self._reach()
@@ -142,6 +147,14 @@ class MemoryFlink:
     def restored(self, job_id: str) -> tuple[int, int]:
         self._reach()
         return self.restores.get(job_id, (0, 0))
+
+    def completed_checkpoints(self, job_id: str) -> int:
+        self._reach()
+        return self.completed.get(job_id, 1)
+
+    def compiled(self, settings: Settings, specs: Sequence[JobSpec], progress: Progress | None = None) -> list[str]:
+        """Return plans in which only the statements' shape shows, as `plans` has them by version."""
+        return [self.plans.get(spec.version, '{"nodes": [], "edges": []}') for spec in specs]
 
     def records_read(self, job_id: str) -> int:
         self._reach()

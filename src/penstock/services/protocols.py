@@ -69,6 +69,7 @@ class FlinkService(Protocol):
     def latest_checkpoint(self, job_id: str) -> tuple[int, str] | None: ...
     def restored(self, job_id: str) -> tuple[int, int]: ...
     def records_read(self, job_id: str) -> int: ...
+    def completed_checkpoints(self, job_id: str) -> int: ...
 
 
 class DruidService(Protocol):
@@ -79,6 +80,8 @@ class DruidService(Protocol):
     def suspend(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None: ...
     def resume(self, name: str) -> None: ...
     def reset(self, name: str) -> None: ...
+    def reset_offsets(self, name: str, topic: str, offsets: Mapping[int, int]) -> None: ...
+    def newest(self, name: str, column: str) -> int | None: ...
     def terminate(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None: ...
     def drop_datasource(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None: ...
     def problem(self, name: str) -> str | None: ...
@@ -109,7 +112,8 @@ class RegistryService(Protocol):
 class Services:
     """The services of one environment.
 
-    `submit` starts Flink jobs, `submit_batch` a bounded one; one that Flink already has is success.
+    `submit` starts Flink jobs, `submit_batch` a bounded one; one that Flink already has is success.  `compiled` gives
+    jobs' plans, as JSON.
     """
 
     kafka: KafkaService
@@ -119,11 +123,12 @@ class Services:
     replays: ReplaysService
     submit: Callable[[Settings, Sequence[JobSpec], Progress | None], None]
     submit_batch: Callable[[Settings, BatchSpec, Progress | None], None]
+    compiled: Callable[[Settings, Sequence[JobSpec], Progress | None], list[str]]
 
 
 def connect(settings: Settings) -> Services:
     """Return the real services of the settings' environment; nothing is contacted yet."""
-    from penstock.flink.submit import submit, submit_batch
+    from penstock.flink.submit import compiled, submit, submit_batch
     from penstock.replay.record import Replays
     from penstock.services.druid import Druid
     from penstock.services.flink import Flink
@@ -140,4 +145,5 @@ def connect(settings: Settings) -> Services:
         replays=Replays(env, kafka, producer(env.kafka)),
         submit=submit,
         submit_batch=submit_batch,
+        compiled=compiled,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from penstock import Datasource, Pipeline, Select, oracle
 from penstock.durations import millis
+from penstock.flink.spec import job_name
 from penstock.flink.sql import out_columns
 from penstock.pipeline import Aggregate
 from penstock.replay.derive import BatchSpec
@@ -51,8 +52,9 @@ class Life(World):
         super().__init__(root)
         self.use(state=(root / "state").as_uri())
         self.pipeline = pipeline
-        self.job = _Job()
+        self.jobs: dict[str, tuple[Pipeline, _Job]] = {}
         self.flink.bounded = self.compute
+        self.flink.begun = self._begin
         self.flink.savepoint = self._savepoint
         self.apply([pipeline])
 
@@ -65,53 +67,81 @@ class Life(World):
             self.kafka.append(SOURCE.name, value, partition=partition, timestamp=at)
 
     def live(self) -> None:
-        """Let the live job read and commit all there is, and Druid read that."""
-        for partition, position in self.job.position.items():
+        """Let the jobs that run read and commit all there is, and Druid read that."""
+        for pipeline, job in self.jobs.values():
+            if any(it.live and it.name == job_name(pipeline.stream) for it in self.flink.jobs()):
+                self._run(pipeline, job)
+        self.druid_reads()
+
+    def _begin(self, name: str) -> None:
+        """A job is started: a first one at the log's start, one beside a replay where that says; it reads at once."""
+        if name in {job_name(pipeline.stream) for pipeline, _ in self.jobs.values()}:
+            return  # from its savepoint
+        launches = [it.handover.launch for it in self.replays.read().values() if it.handover]
+        found = [replace(self.pipeline, launch=it) for it in (None, *launches)]
+        pipeline = next(it for it in reversed(found) if job_name(it.stream) == name)
+        job = _Job()
+        if pipeline.launch is not None:
+            job.position = dict(pipeline.launch.low)
+        self.jobs[pipeline.stream] = (pipeline, job)
+        if pipeline.launch is not None:
+            self._run(pipeline, job)
+
+    def _run(self, pipeline: Pipeline, job: _Job) -> None:
+        for partition, position in job.position.items():
             end = self.kafka.end_offsets(SOURCE.name, committed=True)[partition]
             for batch in self.kafka.read(SOURCE.name, {partition: position}, {partition: end}):
                 for record in batch:
-                    self._read(record.partition, record.offset, json.loads(record.value or b""))
-            self.job.position[partition] = end
-        self.flink.watermarks[f"penstock.{self.pipeline.name}"] = self.job.watermark
-        group = consumer_group("test", self.pipeline.name)
-        self.kafka.commit_group(group, SOURCE.name, self.job.position)
-        self.druid_reads()
+                    self._read(pipeline, job, record.partition, record.offset, json.loads(record.value or b""))
+            job.position[partition] = end
+        self.flink.watermarks[job_name(pipeline.stream)] = job.watermark
+        self.kafka.commit_group(consumer_group("test", pipeline.stream), SOURCE.name, job.position)
 
     def druid_reads(self) -> None:
         name = self.pipeline.name
-        out = out_topic(name)
-        time = "window_start" if self.pipeline is TUMBLE else SOURCE.event_time
+        there = self.druid.supervisors().get(name)
+        if there is None or there.suspended:
+            return
+        out = there.topic
+        time = "window_start" if isinstance(self.pipeline.transform, Aggregate) else SOURCE.event_time
         for batch in self.kafka.read(out, {}, self.kafka.end_offsets(out, committed=True)):
             for record in batch:
                 row = json.loads(record.value or b"")
                 self.druid.ingest(name, record.partition, record.offset, (row[time], row.get("_rows", 1)))
 
-    def _read(self, partition: int, offset: int, event: dict[str, Any]) -> None:
-        transform, at = self.pipeline.transform, event["at"]
+    def _read(self, pipeline: Pipeline, job: _Job, partition: int, offset: int, event: dict[str, Any]) -> None:
+        transform, at, launch = pipeline.transform, event["at"], pipeline.launch
         if not isinstance(transform, Aggregate):
-            self._write({**event, "_partition": partition, "_offset": offset})
+            self._write(pipeline, {**event, "_partition": partition, "_offset": offset})
+            return
+        if transform.where is not None and event["id"] == "b":  # the only condition that is used here
             return
         size = millis(transform.window.size)
         start = at - at % size
-        if self.job.watermark >= start + size - 1:
+        early = launch is not None and launch.boundary is not None and start < launch.boundary
+        if early and launch is not None and offset < dict(launch.cut).get(partition, 0):
+            return  # the replay's
+        if early or job.watermark >= start + size - 1:
             headers = [
                 ("partition", b"%d" % partition),
                 ("offset", b"%d" % offset),
                 ("reason", b"late"),
                 ("event_time", b"%d" % at),
             ]
-            self.kafka.append(late_topic(self.pipeline.name), b"", headers=headers)
+            self.kafka.append(late_topic(pipeline.stream), b"", headers=headers)
         else:
-            self.job.open.setdefault(start, []).append(event["id"])
-        self.job.watermark = max(self.job.watermark, at - BOUND)
-        for fired in sorted(start for start in self.job.open if start + size - 1 <= self.job.watermark):
-            ids = self.job.open.pop(fired)
+            job.open.setdefault(start, []).append(event["id"])
+        job.watermark = max(job.watermark, at - BOUND)
+        for fired in sorted(start for start in job.open if start + size - 1 <= job.watermark):
+            ids = job.open.pop(fired)
             for key in sorted(set(ids)):
                 n = ids.count(key)
-                self._write({"window_start": fired, "window_end": fired + size, "id": key, "n": n, "_rows": n})
+                self._write(
+                    pipeline, {"window_start": fired, "window_end": fired + size, "id": key, "n": n, "_rows": n}
+                )
 
-    def _write(self, row: dict[str, Any]) -> None:
-        self.kafka.append(out_topic(self.pipeline.name), json.dumps(row).encode())
+    def _write(self, pipeline: Pipeline, row: dict[str, Any]) -> None:
+        self.kafka.append(out_topic(pipeline.stream), json.dumps(row).encode())
 
     def _savepoint(self, name: str, path: str) -> None:
         """What Kafka's connector leaves in a savepoint: each split, as it was assigned and where it stands."""
@@ -120,7 +150,8 @@ class Life(World):
         folder.mkdir(parents=True, exist_ok=True)
         mark = struct.pack(">H", len(SOURCE.name)) + SOURCE.name.encode()
         data = b"head"
-        for partition, position in self.job.position.items():
+        job = next(job for pipeline, job in self.jobs.values() if job_name(pipeline.stream) == name)
+        for partition, position in job.position.items():
             for offset in (-2, position):
                 data += mark + struct.pack(">iqq", partition, offset, -(2**63))
         (folder / "_metadata").write_bytes(data)
@@ -141,7 +172,8 @@ class Life(World):
             if not batches:
                 return []
             connection.register("log", pa.Table.from_batches(batches))
-            connection.execute(f"CREATE TABLE events AS {oracle.events_query(SOURCE)}")
+            query = oracle.events_query(SOURCE, self.pipeline.transform.where)
+            connection.execute(f"CREATE TABLE events AS {query}")
             columns = list(out_columns(SOURCE, self.pipeline.transform))
             time, source = f'"{SOURCE.event_time}"', "events"
             if isinstance(self.pipeline.transform, Aggregate):

@@ -1,0 +1,164 @@
+"""Upgrade in place: a changed job goes on from a savepoint of the old one, where no state of it has changed.
+
+compare     the compiled plans, before anything is stopped: what can't take over the state is refused
+stop        the old job, with a savepoint
+start       the new one from it; until its first checkpoint it has committed nothing, so a failure goes back
+"""
+
+from __future__ import annotations
+
+from penstock import actions
+from penstock.actions import Site
+from penstock.druid import supervisor_spec
+from penstock.errors import DeclarationError, PenstockError, RefusedError
+from penstock.flink.spec import job_spec, version
+from penstock.flink.state import differences
+from penstock.generation import deployed, running
+from penstock.lifecycle import Outcome, make_site
+from penstock.lock import environment_lock
+from penstock.pipeline import Pipeline
+from penstock.plan import STAMP, digest
+from penstock.plan_job import settings_digest
+from penstock.services.protocols import Services
+from penstock.services.registry import Record
+from penstock.settings import Settings
+from penstock.steps import StartJob
+from penstock.wait import Pending, Progress, until
+
+
+def upgrade(
+    pipeline: Pipeline,
+    services: Services,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    timeout: float = 120,
+) -> Outcome:
+    """Let the job go on as declared, from a savepoint; say so where it does already.
+
+    Raises RefusedError, with nothing stopped, where its state does not fit; PenstockError where the new job did not
+    come up: then the old one runs again, unless the new one had committed results already.
+    """
+    with environment_lock(settings, f"upgrade {pipeline.name}"):
+        site = make_site((pipeline,), services, settings, progress, timeout)
+        record, old, new = _versions(site, pipeline)
+        if old is None and record.status == "starting" and record.restore:
+            # A run before this one died when it had noted the new version.
+            _start(site, new, record, record.restore, record.run)
+            return Outcome(pipeline.name, True, (f"{pipeline.name}: version {record.version} runs",))
+        if old is None:
+            return Outcome(pipeline.name, False, (f"{pipeline.name}: nothing to do, version {record.version} runs",))
+        _compare(site, old, new)
+        site.progress.update("stopping the old job with a savepoint")
+        point = actions.end_job(site, record) if record.savepoint is None else None
+        savepoint = record.savepoint if point is None else point.path
+        if savepoint is None:
+            hint = f"`penstock upgrade {pipeline.name} --replay-from T` needs none"
+            raise PenstockError(f"{pipeline.name}: its job left no savepoint and no checkpoint", hint=hint)
+        stopped = site.save(record.but(savepoint=savepoint))
+        try:
+            _start(site, new, stopped, savepoint, record.run + 1)
+            _await_commit(site, pipeline.name)
+        except PenstockError as error:
+            raise _rolled_back(site, old, stopped, savepoint, error) from error
+        if supervisor_changed(site, new):
+            actions.post_supervisor(site, pipeline.name)
+            actions.await_supervisor(site, pipeline.name)
+        lines = (
+            f"{pipeline.name}: version {version(new)} goes on where {record.version} stood, from {savepoint}",
+            "windows that were open then, and all before, hold what the old version took in: "
+            f"`penstock replay {pipeline.name} --from ... --to ...` computes them anew",
+        )
+        return Outcome(pipeline.name, True, lines)
+
+
+def _versions(site: Site, pipeline: Pipeline) -> tuple[Record, Pipeline | None, Pipeline]:
+    """Return the record, the version that it runs (None where that is the declared one), and the declared one."""
+    record = site.records.get(pipeline.name)
+    if record is None or not record.job_id or record.status in ("new", "removing", "removed"):
+        raise DeclarationError(
+            f"{pipeline.name} has no job in {site.settings.env.name} to upgrade", hint="`penstock apply` starts one"
+        )
+    new = deployed(pipeline, record)
+    if record.version == version(new):
+        return record, None, new
+    old = running(record)
+    if old is None or version(old) != record.version:
+        raise RefusedError(
+            f"{pipeline.name}: what version {record.version} was started from was not noted, so its state is not known",
+            hint=f"`penstock upgrade {pipeline.name} --replay-from T` needs none",
+        )
+    return record, old, new
+
+
+def _compare(site: Site, old: Pipeline, new: Pipeline) -> None:
+    site.progress.update("comparing the compiled plans")
+    env = site.settings.env
+    plans = site.services.compiled(site.settings, [job_spec(old, env), job_spec(new, env)], site.progress)
+    found = differences(*plans)
+    if old.source.name != new.source.name:
+        found.insert(0, f"it reads {new.source.name}, and did read {old.source.name}")
+    if found:
+        raise RefusedError(
+            f"{new.name}: version {version(new)} can't go on with the state of {version(old)}; nothing was stopped\n"
+            + "\n".join(found),
+            hint=f"`penstock upgrade {new.name} --replay-from T` begins anew at the open windows and computes the past",
+        )
+
+
+def supervisor_changed(site: Site, pipeline: Pipeline) -> bool:
+    there = site.services.druid.supervisors().get(pipeline.name)
+    return there is None or there.context.get(STAMP) != digest(supervisor_spec(pipeline, site.settings.env))
+
+
+def _start(site: Site, pipeline: Pipeline, record: Record, savepoint: str, run: int) -> None:
+    """Note the version and start it from the savepoint; the note comes first, so that any later run goes on with it."""
+    site.pipelines = {**site.pipelines, pipeline.name: pipeline}
+    made = version(pipeline)
+    about = {"pipeline": pipeline.name, "subject": pipeline.name, "reason": "upgrade"}
+    spec = job_spec(pipeline, site.settings.env, restore=savepoint, run=run)
+    site.save(
+        record.but(
+            status="starting",
+            version=made,
+            run=run,
+            job_id=spec.job_id,
+            restore=savepoint,
+            savepoint=None,
+            settings=settings_digest(pipeline, site.settings.env),
+        )
+    )
+    actions.start_jobs(site, [StartJob(**about, version=made, run=run, after_stop=True)])
+    actions.await_job(site, pipeline.name)
+
+
+def _await_commit(site: Site, name: str) -> None:
+    """Wait for the new job's first checkpoint: with it, its first results are committed."""
+    record = site.record(name)
+
+    def probe() -> bool | Pending:
+        job = site.services.flink.job(record.job_id)
+        if job is None or not job.live:
+            reason = site.services.flink.root_exception(record.job_id)
+            raise PenstockError(f"{name}: its new job is {job.state if job else 'gone'}: {reason or 'no reason given'}")
+        reason = "" if job.running else site.services.flink.root_exception(record.job_id) or ""
+        done = site.services.flink.completed_checkpoints(record.job_id)
+        return done > 0 or Pending(f"no checkpoint of the new job yet; {reason}".rstrip("; "))
+
+    until(f"{name}: the new job", probe, timeout=site.timeout, interval=0.25, progress=site.progress)
+
+
+def _rolled_back(site: Site, old: Pipeline, record: Record, savepoint: str, error: PenstockError) -> PenstockError:
+    """Go back to the old version, if the new one has committed nothing; return the error that tells what was done."""
+    flink, failed = site.services.flink, site.record(old.name)
+    flink.cancel(failed.job_id, timeout=site.timeout)
+    if flink.completed_checkpoints(failed.job_id):
+        return PenstockError(
+            f"{error.message}\nit had committed results, so going back to {record.version} would repeat rows",
+            hint=f"put the cause right and `penstock upgrade {old.name}` again, or --replay-from T",
+        )
+    _start(site, old, record, savepoint, failed.run + 1)
+    return PenstockError(
+        f"{error.message}\nit had committed nothing: version {record.version} runs again, from the same savepoint",
+        hint="put the cause right, then upgrade again",
+    )

@@ -1,0 +1,303 @@
+"""What the steps of a new generation do: a job whose logic is new begins beside the old one, and takes over from it.
+
+The past is a replay like any other.  The new job reads from the boundary on and keeps to windows that start there; a
+record of an earlier window belongs to the replay if it lies before the cut, and is late to the new job after it: so
+every record is in one of the two, whatever the old job did.  The old job's results are in Druid until the past and all
+that the new job has by then replace them, in one transaction; then Druid goes on in the new job's topic, right there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from penstock.actions import await_supervisor
+from penstock.druid import supervisor_spec
+from penstock.errors import PenstockError, RefusedError
+from penstock.flink.spec import SPECIFIC, JobSpec, job_spec
+from penstock.generation import launch_to_json, stream, to_json
+from penstock.lifecycle import make_site, stop
+from penstock.lock import environment_lock
+from penstock.pipeline import Aggregate, Launch
+from penstock.plan import digest, public, stamped
+from penstock.plan_job import settings_digest
+from penstock.replay import publish as publishing
+from penstock.replay.acts import Work, cut_log, last_records, transactions_finished
+from penstock.replay.facts import log_facts
+from penstock.replay.record import Count, Handover, Replay
+from penstock.replay.scope import utc
+from penstock.replay.verify import dead_letters, files_in
+from penstock.segments import ceiling, floor
+from penstock.services.kafka_write import Outgoing
+from penstock.services.registry import Record
+from penstock.settle import worked_off
+from penstock.topics import consumer_group, dlq_topic, out_topic, topic_specs
+from penstock.wait import Pending
+
+
+def handover(replay: Replay) -> Handover:
+    assert replay.handover is not None
+    return replay.handover
+
+
+def cut(work: Work, replay: Replay) -> Replay:
+    """Take the cut, and note where the new job begins to read: where nothing of its windows can lie before."""
+    replay = cut_log(work, replay)
+    assert replay.cut is not None
+    low, boundary = replay.cut.high, None
+    if work.scope.closed_at is not None:
+        boundary = work.scope.end
+        later = replace(work.scope, start=boundary)
+        found = log_facts(work.pipeline.source, later, work.services.kafka).low
+        low = {partition: min(offset, replay.cut.high[partition]) for partition, offset in found.items()}
+    launch = Launch(replay.generation, work.scope.start, boundary, _pairs(low), _pairs(replay.cut.high))
+    return replay.but(handover=replace(handover(replay), launch=launch))
+
+
+def _pairs(offsets: object) -> tuple[tuple[int, int], ...]:
+    assert isinstance(offsets, dict)
+    return tuple(sorted(offsets.items()))
+
+
+def new_job(work: Work, replay: Replay) -> JobSpec:
+    """Derive the new generation's job as it begins."""
+    return job_spec(work.pipeline, work.settings.env, startup=SPECIFIC, run=handover(replay).run)
+
+
+def begin(work: Work, replay: Replay) -> Replay:
+    """Start the new job in topics of its own, and wait until it runs; one that does already is taken as it is."""
+    kafka, flink, env = work.services.kafka, work.services.flink, work.settings.env
+    specs = topic_specs(work.pipeline, env)
+    there = kafka.topics([spec.name for spec in specs])
+    for spec in specs:
+        if spec.name not in there and not spec.external:
+            kafka.create_topic(spec)
+    job = new_job(work, replay)
+    if flink.job(job.job_id) is None:
+        # What an earlier attempt has committed under this name must not be taken for what this one has read.
+        kafka.reset_group(consumer_group(env.name, work.pipeline.stream), work.pipeline.source.name)
+        work.services.submit(work.settings, [job], work.progress)
+
+    def probe() -> bool | Pending:
+        found = flink.job(job.job_id)
+        if found is None or not (found.live or found.leaving):
+            reason = flink.root_exception(job.job_id) if found else "Flink does not know it"
+            raise PenstockError(f"{job.name} does not run: {reason or 'Flink gives no reason'}", hint=give_up(replay))
+        tasks = f"{found.state}, {found.running_tasks} of {found.total_tasks} tasks run"
+        return True if found.running else Pending(tasks)
+
+    work.until(f"the new job of {work.pipeline.name}", probe, interval=0.25, hint="has Flink free slots?")
+    return replay
+
+
+def give_up(replay: Replay) -> str:
+    return f"`penstock replays --abandon {replay.id}` gives it up, and leaves the old version as it was"
+
+
+def catch_up(work: Work, replay: Replay) -> Replay:
+    """Wait until the new job has read what is in the log by now, and its watermark is where the old one's is."""
+    flink, kafka, source = work.services.flink, work.services.kafka, work.pipeline.source.name
+    record = work.services.registry.read().get(work.pipeline.name)
+    group = consumer_group(work.settings.env.name, work.pipeline.stream)
+    passed = worked_off(kafka, group, source, kafka.end_offsets(source, committed=True))
+    work.until(f"{work.pipeline.stream}: the new job", passed, interval=0.25)
+    old = flink.watermark(record.job_id) if record is not None and record.job_id else None
+    if old is not None:
+        _await_watermark(work, replay, old)
+    return replay
+
+
+def _await_watermark(work: Work, replay: Replay, wanted: int) -> None:
+    identity = new_job(work, replay).job_id
+
+    def probe() -> bool | Pending:
+        watermark = work.services.flink.watermark(identity)
+        if watermark is not None and watermark >= wanted:
+            return True
+        return Pending(f"its watermark is at {utc(watermark)}, {utc(wanted)} is wanted")
+
+    work.until(f"{work.pipeline.stream}: the new job", probe, interval=0.25)
+
+
+def hand_over(work: Work, replay: Replay) -> Replay:
+    """Stop the old job, let Druid publish what that one wrote and wait; note where the new job's results stand."""
+    services, name = work.services, work.pipeline.name
+    guard(work, replay)
+    record = services.registry.read().get(name)
+    supervisor = services.druid.supervisors().get(name)
+    if record is not None and record.job_id and record.status != "stopped":
+        stop(name, services, work.settings, progress=work.progress, timeout=work.timeout)
+    if record is not None and supervisor is not None and not supervisor.suspended:
+        # Rows that no task has read yet would never be: the old topic is read no more.
+        transactions_finished(work, stream(name, record))
+        publishing.await_hand_off(work, last_records(services.kafka, out_topic(stream(name, record))))
+        services.druid.suspend(name, timeout=work.timeout, progress=work.progress)
+    offsets: dict[int, int] = {}
+    if isinstance(work.pipeline.transform, Aggregate):
+        served = services.druid.newest(name, "window_end")
+        if served is not None:
+            _await_watermark(work, replay, served - 1)
+        services.flink.trigger_checkpoint(new_job(work, replay).job_id, timeout=work.timeout)
+        transactions_finished(work, work.pipeline.stream)
+        offsets = services.kafka.end_offsets(out_topic(work.pipeline.stream), committed=True)
+    return replay.but(handover=replace(handover(replay), offsets=offsets))
+
+
+def guard(work: Work, replay: Replay) -> None:
+    """Refuse to go on where what runs is no longer what the new generation is to take over from."""
+    record = work.services.registry.read().get(work.pipeline.name)
+    version = record.version if record is not None and record.status not in ("new", "removed") else ""
+    if version != handover(replay).version:
+        raise RefusedError(
+            f"upgrade {replay.id} can't go on: another version has been applied since", hint=give_up(replay)
+        )
+
+
+def publication(work: Work, replay: Replay) -> tuple[Replay, list[Path], int]:
+    """Return what is published, and up to where: the past, and the new job's results up to the noted offsets.
+
+    The range ends behind all that Druid has, so that nothing of the old job's is left.
+    """
+    made, folder, segment = handover(replay), work.folder(replay, replay.attempt), work.pipeline.sink.segment
+    past = [file for file in files_in(folder) if file.stat().st_size]
+    tail = folder.with_name(f"{replay.attempt}-tail") / "rows.json"
+    counts = _write_tail(work, replay, tail)
+    if made.end:  # told before: what is there now may be what was published
+        return replay, [*past, *([tail] if counts else [])], made.end
+    newest = work.services.druid.newest(work.pipeline.name, "__time")
+    computed = [*replay.figures.computed, *counts]
+    ends = [ceiling(start + 1, segment) for start in computed]
+    ends += [ceiling(newest + 1, segment)] if newest is not None else []
+    open_end = work.scope.closed_at is None
+    end = max(ends, default=0) if open_end else max([work.scope.end, *ends])
+    end = max(end, ceiling(work.scope.start + 1, segment))
+    asked = replace(replay.asked, wide_end=end) if open_end else replay.asked
+    replay = replay.but(asked=asked, handover=replace(made, tail=counts, end=end))
+    return replay, [*past, *([tail] if counts else [])], end
+
+
+def _write_tail(work: Work, replay: Replay, file: Path) -> dict[int, Count]:
+    """Write the new job's results before the noted offsets as lines; return rows and events of each segment."""
+    topic, offsets = out_topic(work.pipeline.stream), handover(replay).offsets
+    if not offsets:
+        return {}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    counts: dict[int, Count] = {}
+    with file.open("wb") as lines:
+        for batch in work.services.kafka.read(topic, work.services.kafka.start_offsets(topic), offsets):
+            for record in batch:
+                row = json.loads(record.value or b"")
+                segment = floor(row["window_start"], work.pipeline.sink.segment)
+                before = counts.get(segment, Count())
+                counts[segment] = Count(before.rows + 1, before.events + row["_rows"])
+                lines.write((record.value or b"") + b"\n")
+    return counts
+
+
+def switch(work: Work, replay: Replay) -> Replay:
+    """Let Druid go on with the new job's results, and the registry say so.
+
+    A supervisor that reads the new topic and is not suspended has been switched: resetting it again would repeat rows.
+    """
+    druid, name, env = work.services.druid, work.pipeline.name, work.settings.env
+    with environment_lock(work.settings, f"upgrade {name}"):
+        guard_switch(work, replay)
+        spec = supervisor_spec(work.pipeline, env)
+        there = druid.supervisors().get(name)
+        topic = out_topic(work.pipeline.stream)
+        if there is None or there.suspended or there.topic != topic:
+            druid.post_supervisor({**stamped(spec), "suspended": True})
+            druid.reset(name)
+            offsets = {partition: offset for partition, offset in handover(replay).offsets.items() if offset}
+            if offsets:
+                druid.reset_offsets(name, topic, offsets)
+            druid.resume(name)
+        made = make_site((work.pipeline,), work.services, work.settings, work.progress, work.timeout)
+        await_supervisor(made, name)
+        _keep_dead_letters(work, replay)
+        made.save(_record(work, replay, made.record(name)).but(supervisor=digest(spec), spec=public(spec)))
+    return replay
+
+
+def guard_switch(work: Work, replay: Replay) -> None:
+    record = work.services.registry.read().get(work.pipeline.name)
+    if record is None or record.version != replay.version or not record.launch:
+        guard(work, replay)
+
+
+def _record(work: Work, replay: Replay, record: Record) -> Record:
+    job, source = new_job(work, replay), work.pipeline.source
+    return record.but(
+        status="running",
+        version=job.version,
+        run=handover(replay).run,
+        job_id=job.job_id,
+        restore=None,
+        startup=SPECIFIC,
+        savepoint=None,
+        settings=settings_digest(work.pipeline, work.settings.env),
+        source=source.name,
+        key=source.key,
+        partitions=source.partitions,
+        declared=to_json(work.pipeline),
+        launch=launch_to_json(work.pipeline.launch),
+    )
+
+
+def _keep_dead_letters(work: Work, replay: Replay) -> None:
+    """Add what the replay found broken to the generation's dead letters, once: those before where its job reads."""
+    topic, kafka = dlq_topic(work.pipeline.stream), work.services.kafka
+    assert work.pipeline.launch is not None
+    low = dict(work.pipeline.launch.low)
+    letters = [it for it in dead_letters(work.folder(replay, replay.attempt)) if it["offset"] < low[it["partition"]]]
+    if not letters:
+        return
+    env, name = work.settings.env.name, work.pipeline.stream
+    size = work.pipeline.source.max_message_bytes * 2
+    writer = kafka.transactional(f"penstock-{env}-{name}-dead-letters", max_message_bytes=size)
+    try:
+        # Looked at when the writer has the say: what an earlier one had open is ended by now.
+        kept = {
+            (int(headers["partition"]), int(headers["offset"]))
+            for batch in kafka.read(topic, kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True))
+            for headers in (dict(record.headers) for record in batch)
+        }
+        missing = [it for it in letters if (it["partition"], it["offset"]) not in kept]
+        for start in range(0, len(missing), 500):
+            part = list(_letters(topic, work.pipeline.source.name, missing[start : start + 500]))
+            writer.write(part, lambda offsets: ())
+    finally:
+        writer.close()
+
+
+def _letters(topic: str, source: str, found: list[dict[str, object]]) -> Iterator[Outgoing]:
+    for it in found:
+        headers = {"topic": source, "partition": it["partition"], "offset": it["offset"], "timestamp": it["timestamp"]}
+        headers["reason"] = it["reason"]
+        value = None if it["bytes"] is None else base64.b64decode(str(it["bytes"]))
+        encoded = [(key, str(value).encode()) for key, value in headers.items()]
+        yield Outgoing(topic, int(str(it["partition"])), None, value, encoded)
+
+
+def abandon(work: Work, replay: Replay) -> None:
+    """Take the new generation away again: its job, its topics; Druid and the old job go on as before."""
+    kafka, druid, name = work.services.kafka, work.services.druid, work.pipeline.name
+    if handover(replay).launch is not None:
+        work.services.flink.cancel(new_job(work, replay).job_id, timeout=work.timeout)
+        for spec in topic_specs(work.pipeline, work.settings.env):
+            if spec.role != "source" and spec.name in kafka.topics([spec.name]):
+                kafka.delete_topic(spec.name)
+    supervisor = druid.supervisors().get(name)
+    if supervisor is not None and supervisor.suspended:
+        with suppress(PenstockError):
+            druid.resume(name)
+
+
+def publish(work: Work, replay: Replay) -> Replay:
+    """Replace everything from the range's start on by the past and the new job's results, in one transaction."""
+    replay, files, end = publication(work, replay)
+    return publishing.put(work, work.save(replay), lambda: guard(work, replay), files, end)
