@@ -10,7 +10,7 @@ reconcile  recompute and compare (`penstock.reconcile`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 import duckdb
@@ -50,6 +50,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
     start: int | None = None,
     end: int | None = None,
     healings: Sequence[Healing] = (),
+    redriven: Collection[tuple[int, int, int]] = (),
     timeout: float = 120,
     progress: Progress | None = None,
 ) -> Ledger:
@@ -58,6 +59,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
     `watermark` gives the window operator's watermark (epoch ms) whose fired windows a completed checkpoint holds, None
     where no job tells it; `timeout` is the seconds that the job on its way to the cut, or Druid after it, may make no
     progress.  `healings` are what replays have published, in that order: there Druid holds late records too.
+    `redriven` are the broken records that were sent back (partition, offset, timestamp): a note says how many.
     Raises WaitTimeoutError, UnavailableError.
     """
     show = progress or Silent()
@@ -89,6 +91,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
         _load_result(connection, log, pipeline, ends[out], log.end_offsets(out, committed=True))
         show.update("comparing with the oracle")
         ledger = reconcile(connection, pipeline, cut=cut, horizon=horizon, start=start, end=end, healings=healings)
+        notes += _redriven(connection, redriven, ledger.dead_lettered)
     ledger.notes.extend(notes)
     return ledger
 
@@ -165,6 +168,23 @@ def _load_rejected(
                 f"INSERT INTO rejected SELECT '{branch}', partition, \"offset\", reason "
                 'FROM batch JOIN bounds USING (partition) WHERE "offset" >= low AND "offset" < high'
             )
+
+
+def _redriven(
+    connection: duckdb.DuckDBPyConnection, redriven: Collection[tuple[int, int, int]], dead_lettered: int
+) -> list[str]:
+    """Say how many dead letters of the range were sent back, as new records: they count as those do, not as these."""
+    if not redriven:
+        return []
+    names = ("partition", "offset", "timestamp")
+    columns = dict(zip(names, map(list, zip(*redriven, strict=True)), strict=True))
+    connection.register("redriven", pa.table(columns))
+    row = connection.execute(
+        'SELECT count(*) FROM log SEMI JOIN redriven USING (partition, "offset", "timestamp") '
+        "SEMI JOIN (SELECT * FROM rejected WHERE branch = 'dlq') USING (partition, \"offset\")"
+    ).fetchone()
+    count = row[0] if row else 0
+    return [f"{count:,} of {dead_lettered:,} dead letters were redriven: they are in the log anew"] if count else []
 
 
 def _create_result(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> None:
