@@ -81,6 +81,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
         show.update(f"reading {sum(cut.values()) - sum(first.values()):,} records of {source}")
         _load_log(connection, log.read_arrow(source, first, cut))
         _load_rejected(connection, log, pipeline, ends, first, cut)
+        notes += _redriven(connection, redriven)
         _create_result(connection, pipeline)
         _load_result(connection, log, pipeline, log.start_offsets(out), fired_end)
         horizon = _horizon(connection, pipeline, fired)
@@ -91,7 +92,6 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
         _load_result(connection, log, pipeline, ends[out], log.end_offsets(out, committed=True))
         show.update("comparing with the oracle")
         ledger = reconcile(connection, pipeline, cut=cut, horizon=horizon, start=start, end=end, healings=healings)
-        notes += _redriven(connection, redriven, ledger.dead_lettered)
     ledger.notes.extend(notes)
     return ledger
 
@@ -170,21 +170,18 @@ def _load_rejected(
             )
 
 
-def _redriven(
-    connection: duckdb.DuckDBPyConnection, redriven: Collection[tuple[int, int, int]], dead_lettered: int
-) -> list[str]:
+def _redriven(connection: duckdb.DuckDBPyConnection, redriven: Collection[tuple[int, int, int]]) -> list[str]:
     """Say how many dead letters of the range were sent back, as new records: they count as those do, not as these."""
     if not redriven:
         return []
-    names = ("partition", "offset", "timestamp")
-    columns = dict(zip(names, map(list, zip(*redriven, strict=True)), strict=True))
-    connection.register("redriven", pa.table(columns))
-    row = connection.execute(
-        'SELECT count(*) FROM log SEMI JOIN redriven USING (partition, "offset", "timestamp") '
-        "SEMI JOIN (SELECT * FROM rejected WHERE branch = 'dlq') USING (partition, \"offset\")"
-    ).fetchone()
-    count = row[0] if row else 0
-    return [f"{count:,} of {dead_lettered:,} dead letters were redriven: they are in the log anew"] if count else []
+    columns = zip(("partition", "offset", "timestamp"), map(list, zip(*redriven, strict=True)), strict=True)
+    connection.register("redriven", pa.table(dict(columns)))
+    ((dead, again),) = connection.execute(
+        "SELECT count(*), count(r.partition) FROM log "
+        "SEMI JOIN (SELECT * FROM rejected WHERE branch = 'dlq') d USING (partition, \"offset\") "
+        'LEFT JOIN redriven r USING (partition, "offset", "timestamp")'
+    ).fetchall()
+    return [f"{again:,} of {dead:,} dead letters were redriven: they are in the log anew"] if again else []
 
 
 def _create_result(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> None:
