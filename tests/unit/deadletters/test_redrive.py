@@ -258,6 +258,20 @@ def test_a_second_redrive_fences_the_first(shop: Shop) -> None:
     assert len(shop.sent()) == 1
 
 
+def test_what_was_sent_before_this_one_took_over_is_not_sent_again(shop: Shop) -> None:
+    shop.broken()
+    take_over = shop.kafka.transactional
+
+    def overtaken(name: str, **more: int) -> Any:
+        shop.kafka.transactional = take_over  # type: ignore[method-assign]
+        shop.redrive(shop.pipelines[1])
+        return take_over(name, **more)
+
+    shop.kafka.transactional = overtaken  # type: ignore[method-assign,assignment]
+    assert shop.redrive().outcomes == ()
+    assert len(shop.sent()) == 1
+
+
 def test_markers_behind_another_topic_s_open_transaction_are_waited_for(shop: Shop) -> None:
     shop.broken()
     shop.redrive()
