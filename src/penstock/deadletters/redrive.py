@@ -137,7 +137,8 @@ class _Work:
             now = time.time() * 1000
             made = [mend(it, there.get(it.place), topic, self._request.fix, who=self._who, now=now) for it in chunk]
             outcomes += made if writer is None else self._send(made, writer)
-            self._show.update(f"{len(outcomes):,} dead letters, {sum(it.status == SENT for it in outcomes):,} sent")
+            verb = "sent" if writer else "to send"
+            self._show.update(f"{len(outcomes):,} dead letters, {sum(it.status == SENT for it in outcomes):,} {verb}")
         return Redrive(self._pipeline.name, topic.name, self._request.dry_run, tuple(outcomes), tuple(self._before))
 
     def _selected(self, known: Markers) -> Iterator[Letter]:
