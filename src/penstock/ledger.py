@@ -10,7 +10,7 @@ reconcile  recompute and compare (`penstock.reconcile`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 import duckdb
@@ -50,6 +50,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
     start: int | None = None,
     end: int | None = None,
     healings: Sequence[Healing] = (),
+    redriven: Collection[tuple[int, int, int]] = (),
     timeout: float = 120,
     progress: Progress | None = None,
 ) -> Ledger:
@@ -58,6 +59,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
     `watermark` gives the window operator's watermark (epoch ms) whose fired windows a completed checkpoint holds, None
     where no job tells it; `timeout` is the seconds that the job on its way to the cut, or Druid after it, may make no
     progress.  `healings` are what replays have published, in that order: there Druid holds late records too.
+    `redriven` are the broken records that were sent back (partition, offset, timestamp): a note says how many.
     Raises WaitTimeoutError, UnavailableError.
     """
     show = progress or Silent()
@@ -79,6 +81,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
         show.update(f"reading {sum(cut.values()) - sum(first.values()):,} records of {source}")
         _load_log(connection, log.read_arrow(source, first, cut))
         _load_rejected(connection, log, pipeline, ends, first, cut)
+        notes += _redriven(connection, redriven)
         _create_result(connection, pipeline)
         _load_result(connection, log, pipeline, log.start_offsets(out), fired_end)
         horizon = _horizon(connection, pipeline, fired)
@@ -165,6 +168,20 @@ def _load_rejected(
                 f"INSERT INTO rejected SELECT '{branch}', partition, \"offset\", reason "
                 'FROM batch JOIN bounds USING (partition) WHERE "offset" >= low AND "offset" < high'
             )
+
+
+def _redriven(connection: duckdb.DuckDBPyConnection, redriven: Collection[tuple[int, int, int]]) -> list[str]:
+    """Say how many dead letters of the range were sent back, as new records: they count as those do, not as these."""
+    if not redriven:
+        return []
+    columns = zip(("partition", "offset", "timestamp"), map(list, zip(*redriven, strict=True)), strict=True)
+    connection.register("redriven", pa.table(dict(columns)))
+    ((dead, again),) = connection.execute(
+        "SELECT count(*), count(r.partition) FROM log "
+        "SEMI JOIN (SELECT * FROM rejected WHERE branch = 'dlq') d USING (partition, \"offset\") "
+        'LEFT JOIN redriven r USING (partition, "offset", "timestamp")'
+    ).fetchall()
+    return [f"{again:,} of {dead:,} dead letters were redriven: they are in the log anew"] if again else []
 
 
 def _create_result(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> None:

@@ -87,8 +87,8 @@ def mistake(file: Path, error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename.startswith(str(file.parent)) and "site-packages" not in frame.filename
     ]
-    line = f":{frames[-1].lineno}" if frames else ""
-    return f"{_short(file)}{line}: {type(error).__name__}: {error}"
+    place = f"{_short(Path(frames[-1].filename))}:{frames[-1].lineno}" if frames else _short(file)
+    return f"{place}: {type(error).__name__}: {error}"
 
 
 def _clashes(found: list[tuple[str, Pipeline]]) -> Iterator[str]:

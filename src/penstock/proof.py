@@ -38,6 +38,7 @@ def prove(
 
     Raises DeclarationError for a date that can't be read, and whatever `penstock.ledger.verify` does.
     """
+    from penstock.deadletters.markers import read_markers
     from penstock.services.druid import Druid
     from penstock.services.flink import Flink
     from penstock.services.kafka import Kafka
@@ -52,6 +53,7 @@ def prove(
         raise DeclarationError(f"--from {start} is not before --to {end}")
     flink, kafka = Flink(settings.env.flink), Kafka(settings.env.kafka)
     replays = Replays(settings.env, kafka, producer(settings.env.kafka)).read().values()
+    markers = read_markers(kafka, settings.env, pipeline.source)
 
     def watermark() -> int | None:
         try:
@@ -74,6 +76,7 @@ def prove(
         start=first,
         end=last,
         healings=healings(pipeline, replays),
+        redriven=[(*place, it.timestamp) for place, it in markers.items()],
         timeout=timeout,
         progress=progress,
     )

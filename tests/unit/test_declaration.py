@@ -209,6 +209,8 @@ def test_every_file_s_mistakes_are_told_together(tmp_path: Path) -> None:
     (tmp_path / "d.py").write_text("import nothing_of_that_name\n")
     (tmp_path / "e.py").write_text("x = 1\n")
     (tmp_path / "f.py").write_text("import sys\n\nsys.exit('no database')\n")
+    (tmp_path / "g.py").write_text("import _torn\n")
+    (tmp_path / "_torn.py").write_text("\n\n1 / 0\n")
     (tmp_path / "_shared.py").write_text("this is not run")
     with pytest.raises(DeclarationError) as caught:
         load_pipelines(tmp_path)
@@ -219,6 +221,7 @@ def test_every_file_s_mistakes_are_told_together(tmp_path: Path) -> None:
     assert "d.py:1: ModuleNotFoundError" in text
     assert "e.py: it declares no pipeline" in text
     assert "f.py:3: SystemExit: no database" in text
+    assert "_torn.py:3: ZeroDivisionError" in text
     assert caught.value.exit_code == 2
 
 

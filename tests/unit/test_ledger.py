@@ -14,7 +14,7 @@ from penstock.ledger import verify
 from penstock.reconcile import Ledger
 from penstock.services.memory_kafka import MemoryKafka
 from penstock.settings import Settings, load_settings
-from penstock.topics import consumer_group, out_topic, topic_specs
+from penstock.topics import consumer_group, dlq_topic, out_topic, topic_specs
 
 MINUTE = 60_000
 SOURCE = Topic(
@@ -61,7 +61,7 @@ class Run:
             raise NoDatasourceError("Druid has no such datasource (yet)")
         return [{"n": sum(row["_rows"] for row in self.served)}] if "AS n" in query else self.served
 
-    def verify(self, **bounds: int) -> Ledger:
+    def verify(self, **bounds: Any) -> Ledger:
         return verify(
             PIPELINE,
             self.settings,
@@ -69,7 +69,7 @@ class Run:
             druid=self.druid,
             watermark=lambda: 60 * MINUTE - 1,
             timeout=0.2,
-            **bounds,  # type: ignore[arg-type]
+            **bounds,
         )
 
 
@@ -118,6 +118,24 @@ def test_an_event_dated_ahead_of_its_record_is_in_the_range_it_is_dated_in(run: 
     run.read(1)
     ledger = run.verify(start=hour, end=2 * hour)
     assert ledger.read == 1, ledger
+
+
+def test_redriven_dead_letters_are_told_and_count_as_the_records_that_they_became(run: Run) -> None:
+    """The broken record stays a dead letter; what was sent back for it is one more record, counted like any other."""
+    for offset in range(2):
+        run.kafka.append(SOURCE.name, b"{}", timestamp=5_000)
+        about = {"topic": SOURCE.name, "partition": 0, "offset": offset, "timestamp": 5_000, "reason": "missing: 'id'"}
+        headers = [(name, str(value).encode()) for name, value in about.items()]
+        run.kafka.append(dlq_topic(PIPELINE.name), b"{}", headers=headers)
+    run.event("a", 5_000, 9_000, headers=[("penstock-redriven-from", b"shop.sold.v1/0/0")], transaction=True)
+    run.kafka.end_transaction(SOURCE.name, commit=True)
+    run.result(0, "a", 1)
+    run.read(3)
+    ledger = run.verify(redriven=[(0, 0, 5_000), (0, 1, 4_000), (0, 7, 5_000)])
+    assert ledger.equal, ledger.differences
+    assert (ledger.read, ledger.dead_lettered, ledger.on_time) == (3, 2, 1)
+    assert ledger.notes == ["1 of 2 dead letters were redriven: they are in the log anew"]
+    assert run.verify().notes == []
 
 
 def test_rows_that_only_druid_has_are_named(run: Run) -> None:

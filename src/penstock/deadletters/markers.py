@@ -7,10 +7,11 @@ pipeline of its topic, so they share the marker.  It is written in the same tran
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from penstock.deadletters.letters import Letter, Place
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, RefusedError
 from penstock.pipeline import Topic
 from penstock.services.kafka_write import Outgoing
 from penstock.services.protocols import KafkaService
@@ -69,7 +70,8 @@ def marker(env: Environment, letter: Letter, redriven: Redriven) -> Outgoing:
 def create_topic(kafka: KafkaService, env: Environment) -> None:
     """Create the topic of the markers where there is none."""
     if TOPIC not in kafka.topics([TOPIC]):
-        kafka.create_topic(TopicSpec(TOPIC, 1, env.kafka.replication, {"cleanup.policy": "compact"}, "redrives"))
+        with suppress(RefusedError):  # another redrive has made it meanwhile
+            kafka.create_topic(TopicSpec(TOPIC, 1, env.kafka.replication, {"cleanup.policy": "compact"}, "redrives"))
 
 
 def read_markers(

@@ -8,6 +8,7 @@ write       letters and their markers, a chunk in one transaction: killed at any
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -71,12 +72,16 @@ class Redrive:
         return self.counts[UNFIT] + self.counts[FAILED]
 
     def told(self) -> list[tuple[str, str, int, str]]:
-        """Group what was not sent: (status, why, how many, an example), the most frequent first."""
-        groups: dict[tuple[str, str], list[str]] = {}
-        for outcome in self.outcomes:
-            if outcome.status != SENT:
-                groups.setdefault((outcome.status, outcome.detail), []).append(written(outcome.letter.place))
-        found = [(*group, len(places), places[0]) for group, places in groups.items()]
+        """Group what was not sent: (status, why, how many, an example), the most frequent first.
+
+        Reasons that differ in a number only, such as where the JSON breaks, are one; why is the example's.
+        """
+        groups: dict[tuple[str, str], list[Outcome]] = {}
+        for it in self.outcomes:
+            if it.status != SENT:
+                where, colon, what = it.detail.partition(": ")
+                groups.setdefault((it.status, where + colon + re.sub(r"\d+", "0", what)), []).append(it)
+        found = [(its[0].status, its[0].detail, len(its), written(its[0].letter.place)) for its in groups.values()]
         return sorted(found, key=lambda item: -item[2])
 
 
@@ -132,7 +137,8 @@ class _Work:
             now = time.time() * 1000
             made = [mend(it, there.get(it.place), topic, self._request.fix, who=self._who, now=now) for it in chunk]
             outcomes += made if writer is None else self._send(made, writer)
-            self._show.update(f"{len(outcomes):,} dead letters, {sum(it.status == SENT for it in outcomes):,} sent")
+            verb = "sent" if writer else "to send"
+            self._show.update(f"{len(outcomes):,} dead letters, {sum(it.status == SENT for it in outcomes):,} {verb}")
         return Redrive(self._pipeline.name, topic.name, self._request.dry_run, tuple(outcomes), tuple(self._before))
 
     def _selected(self, known: Markers) -> Iterator[Letter]:

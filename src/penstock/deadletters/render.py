@@ -157,7 +157,7 @@ def redrive_text(done: Redrive, others: Sequence[str] = ()) -> Lines:
     lines.append(Text(summary(done), style="bold"))
     if ready and others and not done.dry_run:
         repairs = ", ".join(f"`penstock repair {name}`" for name in others)
-        lines.append(Text(f"those whose windows have fired are late; {repairs} counts them", style="dim"))
+        lines.append(Text(f"those whose windows have fired are late, until they are replayed: {repairs}", style="dim"))
     return Lines(*lines)
 
 

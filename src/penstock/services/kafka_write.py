@@ -74,9 +74,13 @@ class KafkaWriter:
             offsets = self._send(records)
             self._send(then(offsets))
             self._try(self._producer.commit_transaction, "committing")
-        except KafkaException as error:
+        except (KafkaException, SystemError) as error:
+            # A fatal error is raised by the client inside whatever callback runs: as SystemError, caused by it.
+            cause = error if isinstance(error, KafkaException) else error.__cause__
             self._abort()
-            raise self._told(error, "writing") from None
+            if not isinstance(cause, KafkaException):
+                raise
+            raise self._told(cause, "writing") from None
         except BaseException:
             self._abort()
             raise

@@ -182,10 +182,14 @@ class MemoryKafka:
         return self._writers[transactional_id]
 
     def end(self, places: Sequence[tuple[str, int, int]], *, commit: bool) -> None:
-        """End the transaction that wrote these records (topic, partition, offset), with a marker in each partition."""
-        for topic, partition, offset in places:
+        """End the transaction of these records (topic, partition, offset), with a marker in each partition.
+
+        Those that are not there, or are ended already, are left out: their writer died meanwhile.
+        """
+        open_ = [it for it in places if self._log(it[0])[it[1]].state[it[2] : it[2] + 1] == ["open"]]
+        for topic, partition, offset in open_:
             self._log(topic)[partition].state[offset] = "committed" if commit else "aborted"
-        for topic, partition in dict.fromkeys(place[:2] for place in places):
+        for topic, partition in dict.fromkeys(place[:2] for place in open_):
             self._log(topic)[partition].log.append(None)
             self._log(topic)[partition].state.append("committed")
 
@@ -229,10 +233,10 @@ class _Writer:
         offsets = []
         for topic, partition, key, value, headers in records:
             self._check()
+            self._open.append((topic, partition, self._kafka.end_offsets(topic, committed=False)[partition]))
             now = round(time.time() * 1000)
             more = {"key": key, "partition": partition, "timestamp": now, "headers": headers, "transaction": True}
             offsets.append(self._kafka.append(topic, value, **more))  # type: ignore[arg-type]
-            self._open.append((topic, partition, offsets[-1]))
         return offsets
 
     def _check(self) -> None:

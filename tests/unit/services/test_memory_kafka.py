@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
 import pytest
 
 from penstock.errors import DeclarationError, PenstockError, RefusedError, UnavailableError
 from penstock.services.kafka import Kafka
+from penstock.services.kafka_write import Outgoing
 from penstock.services.memory_kafka import MemoryKafka
 from penstock.topics import TopicSpec
 
@@ -88,3 +90,45 @@ def test_groups_and_a_broker_that_is_down(kafka: MemoryKafka) -> None:
     kafka.down = True
     with pytest.raises(UnavailableError):
         kafka.topics([])
+
+
+def test_a_writer_s_transaction_is_there_as_a_whole_and_ends_with_markers(kafka: MemoryKafka) -> None:
+    writer = kafka.transactional("penstock-a", max_message_bytes=100)
+
+    def then(offsets: Sequence[int]) -> list[Outgoing]:
+        assert kafka.end_offsets("a.b.v1", committed=True) == {0: 0, 1: 0}, "not yet"
+        return [Outgoing("a.b.v1", 1, None, str(offsets).encode())]
+
+    assert writer.write([Outgoing("a.b.v1", 0, b"k", b"x"), Outgoing("a.b.v1", 0, b"k", b"y")], then) == [0, 1]
+    end = kafka.end_offsets("a.b.v1", committed=True)
+    assert end == {0: 3, 1: 2}
+    assert [record.value for batch in kafka.read("a.b.v1", {}, end) for record in batch] == [b"x", b"y", b"[0, 1]"]
+
+    def fails(_: Sequence[int]) -> list[Outgoing]:
+        raise PenstockError("no")
+
+    with pytest.raises(PenstockError):
+        writer.write([Outgoing("a.b.v1", 0, None, b"z")], fails)
+    assert kafka.end_offsets("a.b.v1", committed=True) == {0: 5, 1: 2}, "aborted, with a marker"
+    assert [it.value for batch in kafka.read("a.b.v1", {0: 2}, {0: 5}) for it in batch] == []
+
+
+def test_who_takes_an_id_fences_the_one_before_and_ends_what_it_left_open(kafka: MemoryKafka) -> None:
+    first = kafka.transactional("penstock-a", max_message_bytes=100)
+    other = kafka.transactional("penstock-b", max_message_bytes=100)
+
+    class Died(BaseException):
+        pass
+
+    def dies(_: Sequence[int]) -> list[Outgoing]:
+        raise Died
+
+    with pytest.raises(Died):
+        first.write([Outgoing("a.b.v1", 0, None, b"x")], dies)
+    assert kafka.end_offsets("a.b.v1", committed=True) == {0: 0, 1: 0}, "left open"
+    second = kafka.transactional("penstock-a", max_message_bytes=100)
+    assert kafka.end_offsets("a.b.v1", committed=True) == {0: 2, 1: 0}
+    with pytest.raises(RefusedError, match="another process has taken over as penstock-a"):
+        first.write([Outgoing("a.b.v1", 0, None, b"x")], lambda _: [])
+    assert second.write([Outgoing("a.b.v1", 1, None, b"y")], lambda _: []) == [0]
+    assert other.write([Outgoing("a.b.v1", 1, None, b"z")], lambda _: []) == [2]
