@@ -58,13 +58,14 @@ def wrongly_rejected(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) 
     wrong = connection.execute(
         f"SELECT _partition, _offset, _early FROM parsed WHERE _kept AND ({ahead}) <> _early ORDER BY ALL"
     ).fetchall()
-    return [
-        *(Difference(f"partition={p}, offset={o}: in the {branch} topic, but not in the log") for p, o, branch in absent),
+    lines = [
+        *(f"partition={p}, offset={o}: in the {branch} topic, but not in the log" for p, o, branch in absent),
         *(
-            Difference(f"partition={p}, offset={o}: {'' if early else 'not '}sent as too early, against its dates")
+            f"partition={p}, offset={o}: {'' if early else 'not '}sent as too early, against its dates"
             for p, o, early in wrong
         ),
     ]
+    return [Difference(line) for line in lines]
 
 
 def _words(names: list[str], values: Any) -> str:

@@ -22,8 +22,8 @@ from penstock.druid import merged_columns
 from penstock.durations import millis
 from penstock.errors import NoDatasourceError, UnavailableError
 from penstock.flink.sql import out_columns
-from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
 from penstock.healing import Healing, load_healings
+from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
 from penstock.reconcile import Ledger, reconcile
 from penstock.settings import Settings
 from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from penstock.durations import parse_duration
+from penstock.repair_policy import RepairPolicy, parse_policy
 
 #: Field types, and what they are in Flink SQL, DuckDB and Druid.
 FLINK_TYPES = {"string": "STRING", "boolean": "BOOLEAN", "long": "BIGINT", "double": "DOUBLE", "timestamp_ms": "BIGINT"}
@@ -165,7 +166,11 @@ class Datasource:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One declared pipeline; topics, Flink job, Druid spec, oracle and checks are functions of it."""
+    """One declared pipeline; topics, Flink job, Druid spec, oracle and checks are functions of it.
+
+    `repair` is when `penstock repair --due` heals late events: "after 10 min" (without another one), "hourly",
+    "nightly" (02:00 UTC) or "never".
+    """
 
     name: str
     source: Topic
@@ -173,6 +178,10 @@ class Pipeline:
     sink: Datasource
     parallelism: int | None = None
     description: str = ""
+    repair: RepairPolicy | str = "nightly"
+
+    def __post_init__(self) -> None:
+        _freeze(self, repair=parse_policy(self.repair) or self.repair)
 
 
 class _FrozenMap(dict[str, str]):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from penstock.durations import format_duration, millis
 from penstock.errors import DeclarationError, PenstockError
 from penstock.flink.spec import job_name
+from penstock.healing import Healing
 from penstock.ledger import verify
 from penstock.pipeline import Aggregate, Pipeline
-from penstock.healing import Healing
 from penstock.reconcile import Ledger
 from penstock.replay.record import Replay, Replays
 from penstock.segments import moment, widen

@@ -4,8 +4,8 @@ Tables of the connection, filled by `penstock.ledger`:
 
 - `log(partition, "offset", "timestamp", value)`: the source up to the cut;
 - `rejected(branch, partition, "offset", reason)`: what is in the late and dead-letter topics, of the same range;
-- `result`: the rows of `.out`, as `penstock.flink.sql.out_columns` has them, and where they are in it: `_out_partition`,
-  `_out_offset`;
+- `result`: the rows of `.out`, as `penstock.flink.sql.out_columns` has them, with `_out_partition` and `_out_offset`,
+  where they are in it;
 - `served`: what Druid returns, as `penstock.oracle.result_query` has it.
 """
 
@@ -270,7 +270,7 @@ def _prepare(
         )
     tables = {
         "events": "SELECT * FROM parsed WHERE _kept AND NOT _late",
-        "pairs": "SELECT p.*, _closed AND _kept AND coalesce(_offset < h.\"end\", FALSE) AS _replayed "
+        "pairs": 'SELECT p.*, _closed AND _kept AND coalesce(_offset < h."end", FALSE) AS _replayed '
         f"FROM (SELECT *, {segment('_time')} AS _segment, {closed('_time')} AS _closed "
         f"FROM ({pairs}) WHERE {in_range('_time')}) p LEFT JOIN healing h USING (_segment, _partition)",
         "expected": compared(f"({oracle.result_query(pipeline)})", time),
@@ -311,6 +311,5 @@ def _segments(connection: duckdb.DuckDBPyConnection, differing: Mapping[int, int
         """
     ).fetchall()
     return [
-        Segment(utc(start), *(int(value or 0) for value in values), differing=differing.get(start, 0))
-        for start, *values in rows
+        Segment(utc(start), *(int(value or 0) for value in values), differing.get(start, 0)) for start, *values in rows
     ]

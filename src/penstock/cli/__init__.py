@@ -9,6 +9,7 @@ import typer
 
 import penstock.cli.data as data
 import penstock.cli.pipelines as pipelines
+import penstock.cli.repair as repair
 import penstock.cli.replay as replay
 import penstock.cli.stack as stack
 from penstock.cli.context import Context, fail
@@ -39,7 +40,7 @@ def _options(
     context.obj = Context(project, env, debug)
 
 
-for group in (stack, pipelines, data, replay):
+for group in (stack, pipelines, data, replay, repair):
     group.register(app)
 
 

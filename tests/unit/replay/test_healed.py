@@ -9,7 +9,6 @@ import pytest
 
 from penstock import Datasource, Pipeline, Select
 from penstock.healing import Healing
-
 from penstock.proof import healings
 from penstock.replay.record import Count, Cut, Figures, Settled
 
