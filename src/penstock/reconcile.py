@@ -311,5 +311,5 @@ def _segments(connection: duckdb.DuckDBPyConnection, differing: Mapping[int, int
         """
     ).fetchall()
     return [
-        Segment(utc(start), *(int(value or 0) for value in values), differing.get(start, 0)) for start, *values in rows
+        Segment(utc(start), *(int(value or 0) for value in (*values, differing.get(start)))) for start, *values in rows
     ]
