@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,17 @@ from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
 TOLERANCE = 1e-9
 
 
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as it must be, in words.  `time` (epoch ms) tells its segment, None where it has none."""
+
+    words: str
+    time: int | None = None
+
+    def __str__(self) -> str:
+        return self.words
+
+
 def identity(pipeline: Pipeline) -> str:
     """The columns that no two rows of `.out` share."""
     if isinstance(pipeline.transform, Aggregate):
@@ -23,13 +35,19 @@ def identity(pipeline: Pipeline) -> str:
     return "_partition, _offset"
 
 
-def duplicates(connection: duckdb.DuckDBPyConnection, table: str, identity: str, where: str) -> list[str]:
-    found = connection.execute(f"SELECT {identity}, count(*) FROM {table} GROUP BY ALL HAVING count(*) > 1").fetchall()
+def duplicates(
+    connection: duckdb.DuckDBPyConnection, table: str, identity: str, where: str, *, time: str = "NULL"
+) -> list[Difference]:
+    """Name what is there more than once; `time` is the column that tells its segment."""
+    query = f"SELECT {identity}, count(*), min({time}) FROM {table} GROUP BY {identity} HAVING count(*) > 1"
     names = [name.strip().strip('"') for name in identity.split(",")]
-    return [f"{_words(names, row[:-1])}: {row[-1]} times {where}" for row in found]
+    return [
+        Difference(f"{_words(names, values)}: {count} times {where}", at)
+        for *values, count, at in connection.execute(query).fetchall()
+    ]
 
 
-def wrongly_rejected(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> list[str]:
+def wrongly_rejected(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> list[Difference]:
     """Name what the late and dead-letter topics say and the log denies."""
     topic = pipeline.source
     absent = connection.execute(
@@ -40,13 +58,14 @@ def wrongly_rejected(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) 
     wrong = connection.execute(
         f"SELECT _partition, _offset, _early FROM parsed WHERE _kept AND ({ahead}) <> _early ORDER BY ALL"
     ).fetchall()
-    return [
+    lines = [
         *(f"partition={p}, offset={o}: in the {branch} topic, but not in the log" for p, o, branch in absent),
         *(
             f"partition={p}, offset={o}: {'' if early else 'not '}sent as too early, against its dates"
             for p, o, early in wrong
         ),
     ]
+    return [Difference(line) for line in lines]
 
 
 def _words(names: list[str], values: Any) -> str:
@@ -76,6 +95,11 @@ def served_columns(pipeline: Pipeline) -> dict[str, str]:
     return {"__time": "BIGINT"} | {name: DUCKDB_TYPES[kind] for name, kind in kinds.items()} | {"_rows": "BIGINT"}
 
 
+def time_column(pipeline: Pipeline) -> str:
+    """The column of `expected` and `served` that tells a row's segment."""
+    return "window_start" if isinstance(pipeline.transform, Aggregate) else "__time"
+
+
 def key_columns(pipeline: Pipeline) -> list[str]:
     if isinstance(pipeline.transform, Aggregate):
         return ["window_start", *pipeline.transform.by]
@@ -86,7 +110,7 @@ def key_columns(pipeline: Pipeline) -> list[str]:
 
 def differences(
     connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, table: str, place: str, *, expected: str = "expected"
-) -> list[str]:
+) -> list[Difference]:
     """Compare a table with what is expected, row by row and column by column; name every row that differs."""
     columns, keys = served_columns(pipeline), key_columns(pipeline)
     quoted = {name: expr.DUCKDB.name(name) for name in columns}
@@ -107,6 +131,8 @@ def differences(
 
     join = " AND ".join(f"e.{quoted[key]} IS NOT DISTINCT FROM f.{quoted[key]}" for key in keys)
     selected = [f"COALESCE(e.{quoted[key]}, f.{quoted[key]})" for key in keys]
+    time = quoted[time_column(pipeline)]
+    selected += [f"COALESCE(e.{time}, f.{time})"]
     selected += [f"e.{quoted[name]}" for name in values] + [f"f.{quoted[name]}" for name in values]
     found = connection.execute(
         f"SELECT e._there, f._there, {', '.join(selected)} FROM (SELECT *, TRUE AS _there FROM {expected}) e "
@@ -116,14 +142,15 @@ def differences(
     ).fetchall()
     lines = []
     for wanted, actual, *rest in found:
-        where = _words(keys, rest[: len(keys)])
-        left = dict(zip(values, rest[len(keys) : len(keys) + len(values)], strict=True))
-        right = dict(zip(values, rest[len(keys) + len(values) :], strict=True))
+        where, at, rest = _words(keys, rest[: len(keys)]), rest[len(keys)], rest[len(keys) + 1 :]
+        left = dict(zip(values, rest[: len(values)], strict=True))
+        right = dict(zip(values, rest[len(values) :], strict=True))
         if not actual:
-            lines.append(f"{where}: missing in {place}; the log gives {left}")
+            line = f"{where}: missing in {place}; the log gives {left}"
         elif not wanted:
-            lines.append(f"{where}: in {place} as {right}, but not in the log")
+            line = f"{where}: in {place} as {right}, but not in the log"
         else:
             wrong = [f"{name} {right[name]} instead of {left[name]}" for name in values if left[name] != right[name]]
-            lines.append(f"{where}: {place} has {', '.join(wrong)}")
+            line = f"{where}: {place} has {', '.join(wrong)}"
+        lines.append(Difference(line, at))
     return lines

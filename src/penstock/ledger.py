@@ -22,8 +22,9 @@ from penstock.druid import merged_columns
 from penstock.durations import millis
 from penstock.errors import NoDatasourceError, UnavailableError
 from penstock.flink.sql import out_columns
+from penstock.healing import Healing, load_healings
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
-from penstock.reconcile import Healing, Ledger, reconcile
+from penstock.reconcile import Ledger, reconcile
 from penstock.settings import Settings
 from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
 from penstock.wait import Pending, Progress, Silent, until
@@ -86,6 +87,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
         _load_result(connection, log, pipeline, log.start_offsets(out), fired_end)
         horizon = _horizon(connection, pipeline, fired)
         _load_result(connection, log, pipeline, fired_end, ends[out])
+        load_healings(connection, pipeline, healings)
         show.update("reading Druid")
         _load_served(connection, log, druid, pipeline, ends[out], horizon, timeout, show, healings)
         # What Druid may have beside what was asked for: rows that were committed while it was read.
@@ -122,9 +124,9 @@ def _horizon(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, fired: i
     """
     if not isinstance(pipeline.transform, Aggregate):
         return None
-    row = connection.execute("SELECT max(window_end) FROM result").fetchone()
-    committed = row[0] if row and row[0] is not None else 0
-    return max(int(committed), 0 if fired is None else fired + 1)
+    # All rows are fetched: DuckDB takes no table in while a result is open.
+    ((committed,),) = connection.execute("SELECT max(window_end) FROM result").fetchall()
+    return max(int(committed or 0), 0 if fired is None else fired + 1)
 
 
 def _load_log(connection: duckdb.DuckDBPyConnection, batches: Iterable[pa.RecordBatch]) -> None:
@@ -187,7 +189,7 @@ def _redriven(connection: duckdb.DuckDBPyConnection, redriven: Collection[tuple[
 def _create_result(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> None:
     kinds = out_columns(pipeline.source, pipeline.transform)
     columns = ", ".join(f"{expr.DUCKDB.name(name)} {DUCKDB_TYPES[kind]}" for name, kind in kinds.items())
-    connection.execute(f"CREATE TABLE result ({columns})")
+    connection.execute(f"CREATE TABLE result ({columns}, _out_partition INT, _out_offset BIGINT)")
 
 
 def _load_result(
@@ -199,8 +201,8 @@ def _load_result(
     for batch in log.read_arrow(out_topic(pipeline.stream), start, end):
         connection.register("batch", pa.Table.from_batches([batch]))
         connection.execute(
-            f"INSERT INTO result SELECT {fields} "
-            f"FROM (SELECT from_json(decode(value), '{{{shape}}}') AS _row FROM batch)"
+            f'INSERT INTO result SELECT {fields}, partition, "offset" '
+            f"FROM (SELECT *, from_json(decode(value), '{{{shape}}}') AS _row FROM batch)"
         )
 
 
@@ -226,6 +228,29 @@ def _quoted(names: Iterable[str], *without: str) -> list[str]:
     return [f'"{name}"' for name in names if name not in without]
 
 
+def _awaited(
+    connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, horizon: int | None, healings: Sequence[Healing]
+) -> tuple[str, int]:
+    """Return which rows Druid is waited for, as SQL, and how many events they count.
+
+    What was replayed is there already, and need not be what the result topic has; without windows, more may follow it.
+    """
+    if isinstance(pipeline.transform, Aggregate):
+        size = millis(pipeline.transform.window.size)
+        closed = f'WHERE "window_end" <= {horizon or 0}'
+        for it in healings:
+            closed += f' AND NOT ("window_end" >= {it.start + size} AND "window_end" < {it.end + size})'
+        query = f"SELECT sum(_rows) FROM result {closed}"
+    else:
+        closed = ""
+        query = (
+            "SELECT (SELECT count(*) FROM placed WHERE NOT _replaced) + "
+            "(SELECT coalesce(sum(events), 0) FROM healed_segment)"
+        )
+    ((wanted,),) = connection.execute(query).fetchall()
+    return closed, int(wanted or 0)
+
+
 def _load_served(
     connection: duckdb.DuckDBPyConnection,
     log: Log,
@@ -241,15 +266,7 @@ def _load_served(
 
     A total too great may pass, too: while a task comes back, or as rows that a pass-through pipeline goes on to commit.
     """
-    closed = f'WHERE "window_end" <= {horizon or 0}' if isinstance(pipeline.transform, Aggregate) else ""
-    if closed:
-        # What was replayed is there already, and is more than the result topic has.
-        size = millis(pipeline.transform.window.size)  # type: ignore[union-attr]
-        for it in healings:
-            closed += f' AND NOT ("window_end" >= {it.start + size} AND "window_end" < {it.end + size})'
-    summed = "sum(_rows)" if isinstance(pipeline.transform, Aggregate) else "count(*)"
-    row = connection.execute(f"SELECT {summed} FROM result {closed}").fetchone()
-    wanted = int(row[0] or 0) if row else 0
+    closed, wanted = _awaited(connection, pipeline, horizon, healings)
 
     def ask(query: str) -> list[dict[str, Any]]:
         try:

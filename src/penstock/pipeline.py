@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from penstock.durations import parse_duration
+from penstock.repair_policy import RepairPolicy, parse_policy
 
 #: Field types, and what they are in Flink SQL, DuckDB and Druid.
 FLINK_TYPES = {"string": "STRING", "boolean": "BOOLEAN", "long": "BIGINT", "double": "DOUBLE", "timestamp_ms": "BIGINT"}
@@ -186,7 +187,9 @@ class Launch:
 class Pipeline:
     """One declared pipeline; topics, Flink job, Druid spec, oracle and checks are functions of it.
 
-    `launch` is set by `penstock.generation.deployed`, for a pipeline whose running job began beside a replay.
+    `repair` is when `penstock repair --due` heals late events: "after 10 min" (without another one), "hourly",
+    "nightly" (02:00 UTC) or "never".  `launch` is set by `penstock.generation.deployed`, for a pipeline whose running
+    job began beside a replay.
     """
 
     name: str
@@ -195,7 +198,11 @@ class Pipeline:
     sink: Datasource
     parallelism: int | None = None
     description: str = ""
+    repair: RepairPolicy | str = "nightly"
     launch: Launch | None = None
+
+    def __post_init__(self) -> None:
+        _freeze(self, repair=parse_policy(self.repair) or self.repair)
 
     @property
     def stream(self) -> str:

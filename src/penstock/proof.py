@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from penstock.durations import format_duration, millis
 from penstock.errors import DeclarationError, PenstockError
 from penstock.flink.spec import job_name
+from penstock.healing import Healing
 from penstock.ledger import verify
 from penstock.pipeline import Aggregate, Pipeline
-from penstock.reconcile import Healing, Ledger
+from penstock.reconcile import Ledger
 from penstock.replay.record import Replay, Replays
 from penstock.segments import moment, widen
 from penstock.settings import Settings
@@ -85,16 +86,17 @@ def prove(
 
 
 def healings(pipeline: Pipeline, replays: Iterable[Replay]) -> list[Healing]:
-    """Return what replays of a windowed pipeline have published, in that order.
-
-    Without windows nothing is late, so that a replay publishes what was there.
-    """
-    if not isinstance(pipeline.transform, Aggregate):
-        return []
+    """Return what replays of the pipeline have published, in that order."""
     return [
-        Healing(it.asked.wide_start, it.asked.wide_end, it.cut.high)
+        Healing(
+            it.asked.wide_start,
+            it.asked.wide_end,
+            it.cut.high,
+            it.settled.out,
+            {start: count.events for start, count in it.figures.computed.items()},
+        )
         for it in replays
-        if it.pipeline == pipeline.name and it.status == "done" and it.cut is not None
+        if it.pipeline == pipeline.name and it.status == "done" and it.cut is not None and it.settled is not None
     ]
 
 
@@ -111,7 +113,8 @@ def _overlap(pipeline: Pipeline) -> list[str]:
 def to_json(ledger: Ledger) -> dict[str, Any]:
     """Return a ledger as JSON data, with its conclusions."""
     segments = [
-        asdict(segment) | {"shortfall": segment.shortfall, "equal": segment.equal} for segment in ledger.segments
+        asdict(segment) | {"shortfall": segment.shortfall, "excess": segment.excess, "equal": segment.equal}
+        for segment in ledger.segments
     ]
     return asdict(ledger) | {"on_time": ledger.on_time, "equal": ledger.equal, "segments": segments}
 
@@ -132,6 +135,11 @@ def summary(ledger: Ledger) -> str:
     )
 
 
+COLUMNS = ("read", "filtered", "late", "open", "counted", "healed", "made_good", "druid", "shortfall", "differing")
+#: Those that are shown only where a segment has such events, or such rows.
+RARE = ("healed", "made_good", "differing")
+
+
 def render(ledger: Ledger, *, all_segments: bool = False) -> Group:
     """Return a ledger as a reader sees it: verdict, segments (those that differ, or the last few), differences."""
     from rich.console import Group
@@ -139,11 +147,10 @@ def render(ledger: Ledger, *, all_segments: bool = False) -> Group:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    healed = any(segment.healed for segment in ledger.segments)
-    names = ("read", "filtered", "late", "open", "counted", *(["healed"] if healed else []), "druid", "shortfall")
+    names = [it for it in COLUMNS if it not in RARE or any(getattr(segment, it) for segment in ledger.segments)]
     table.add_column("segment")
     for name in names:
-        table.add_column(name.replace("druid", "Druid"), justify="right")
+        table.add_column(name.replace("druid", "Druid").replace("_", " "), justify="right")
     wrong = [segment for segment in ledger.segments if not segment.equal]
     listed = ledger.segments if all_segments else (wrong or ledger.segments)[-LISTED:]
     for segment in listed:

@@ -4,22 +4,34 @@ Tables of the connection, filled by `penstock.ledger`:
 
 - `log(partition, "offset", "timestamp", value)`: the source up to the cut;
 - `rejected(branch, partition, "offset", reason)`: what is in the late and dead-letter topics, of the same range;
-- `result`: the rows of `.out`, as `penstock.flink.sql.out_columns` has them;
+- `result`: the rows of `.out`, as `penstock.flink.sql.out_columns` has them, with `_out_partition` and `_out_offset`,
+  where they are in it;
 - `served`: what Druid returns, as `penstock.oracle.result_query` has it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
 
 from penstock import expr, oracle
-from penstock.compare import differences, duplicates, identity, key_columns, utc, wrongly_rejected
+from penstock.compare import (
+    Difference,
+    differences,
+    duplicates,
+    identity,
+    key_columns,
+    time_column,
+    utc,
+    wrongly_rejected,
+)
 from penstock.durations import millis
+from penstock.healing import Healing, expect, load_healings, result_time, segment_of
 from penstock.pipeline import Aggregate, Pipeline
-from penstock.segments import ceiling
+from penstock.segments import floor, moment
 
 #: How many differences are named one by one.
 NAMED = 20
@@ -30,6 +42,8 @@ class Segment:
     """One segment's account.  Counts are events, or, where windows overlap, (event, window) pairs.
 
     `healed` are those of the late ones that a replay has counted: they are in Druid, not in the result topic.
+    `made_good` are those that the result topic lacks from before the replay (repeats, where negative): Druid is right,
+    since the replay has computed them from the log.  `differing` rows of Druid or the result topic are not the log's.
     """
 
     start: str
@@ -40,34 +54,44 @@ class Segment:
     counted: int
     druid: int
     healed: int = 0
+    made_good: int = 0
+    differing: int = 0
+
+    @property
+    def begins(self) -> int:
+        return moment("segment", self.start)
 
     @property
     def shortfall(self) -> int:
         """Rows that were read and are nowhere (positive), or counted more than once (negative)."""
-        return self.read - self.filtered - self.late - self.open - self.counted
+        return self.read - self.filtered - self.late - self.open - self.counted - self.made_good
+
+    @property
+    def excess(self) -> int:
+        """Rows that Druid has beyond what was counted and healed (positive), or lacks of it (negative)."""
+        return self.druid - self.counted - self.healed - self.made_good
+
+    @property
+    def closes(self) -> bool:
+        return self.shortfall == self.excess == 0
 
     @property
     def equal(self) -> bool:
-        return self.shortfall == 0 and self.druid == self.counted + self.healed
+        return self.closes and self.differing == 0
 
     def __str__(self) -> str:
         counts = f"{self.counted:,} counted, {self.filtered:,} filtered, {self.late:,} late, {self.open:,} open"
         counts += f", {self.healed:,} healed" if self.healed else ""
+        counts += f", {self.made_good:,} made good" if self.made_good else ""
         return f"segment {self.start}: {self.read:,} read, {counts}; Druid has {self.druid:,}"
 
 
 @dataclass(frozen=True)
-class Healing:
-    """A replay's publication: the windows that start in `[start, end)` (epoch ms) hold every record before `high`."""
-
-    start: int
-    end: int
-    high: Mapping[int, int]
-
-
-@dataclass(frozen=True)
 class Ledger:
-    """The account of one pipeline up to a cut.  `horizon`: windows ending at or before it (epoch ms) are compared."""
+    """The account of one pipeline up to a cut.  `horizon`: windows ending at or before it (epoch ms) are compared.
+
+    `elsewhere` counts differences that are no segment's, such as a record in the late topic that the log does not have.
+    """
 
     pipeline: str
     cut: dict[int, int]
@@ -83,6 +107,7 @@ class Ledger:
     segments: list[Segment]
     differences: list[str]
     more_differences: int = 0
+    elsewhere: int = 0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -108,18 +133,11 @@ def reconcile(
 
     `healings` are what replays have published, in that order: of a segment, the last one counts.
     """
-    _load_healings(connection, pipeline, healings)
+    load_healings(connection, pipeline, healings)
     _prepare(connection, pipeline, cut, horizon, start, end)
-    segments = _segments(connection)
-    found = [
-        *(str(segment) for segment in segments if not segment.equal),
-        *duplicates(connection, "rejected", 'partition, "offset"', "sent to the late or dead-letter topic"),
-        *wrongly_rejected(connection, pipeline),
-        *duplicates(connection, "result_in_range", identity(pipeline), "in the result topic"),
-        *duplicates(connection, "served_rows", ", ".join(map(expr.DUCKDB.name, key_columns(pipeline))), "in Druid"),
-        *differences(connection, pipeline, "result_rows", "the result topic"),
-        *differences(connection, pipeline, "served_rows", "Druid", expected="expected_served"),
-    ]
+    wrong = _wrong(connection, pipeline)
+    segments = _segments(connection, _by_segment(pipeline, wrong))
+    found = [*(str(segment) for segment in segments if not segment.closes), *map(str, wrong)]
     reasons = dict(
         connection.execute(
             "SELECT CASE WHEN branch = 'dlq' THEN 'dead' WHEN reason = 'too early' THEN 'early' ELSE 'late' END, "
@@ -147,8 +165,44 @@ def reconcile(
         segments=segments,
         differences=found[:NAMED],
         more_differences=max(0, len(found) - NAMED),
-        notes=[f"{moving} segments are being written to: they are left open"] if moving else [],
+        elsewhere=sum(it.time is None for it in wrong),
+        notes=[
+            *([f"{moving} segments are being written to: they are left open"] if moving else []),
+            *_made_good(connection, pipeline, segments),
+        ],
     )
+
+
+def _wrong(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> list[Difference]:
+    """Name all that is not as the log gives it, but what a replay has replaced."""
+    keys = ", ".join(map(expr.DUCKDB.name, key_columns(pipeline)))
+    out, druid = result_time(pipeline), time_column(pipeline)
+    return [
+        *duplicates(connection, "rejected", 'partition, "offset"', "sent to the late or dead-letter topic"),
+        *wrongly_rejected(connection, pipeline),
+        *duplicates(connection, "result_left", identity(pipeline), "in the result topic", time=out),
+        *duplicates(connection, "served_rows", keys, "in Druid", time=druid),
+        *differences(connection, pipeline, "result_rows", "the result topic", expected="expected_out"),
+        *differences(connection, pipeline, "served_rows", "Druid", expected="expected_served"),
+    ]
+
+
+def _by_segment(pipeline: Pipeline, found: Sequence[Difference]) -> Mapping[int, int]:
+    return Counter(floor(it.time, pipeline.sink.segment) for it in found if it.time is not None)
+
+
+def _made_good(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, segments: Sequence[Segment]) -> list[str]:
+    """Tell what the result topic holds from before a replay that is not the log's: Druid is right nevertheless."""
+    if not _count(connection, "SELECT count(*) FROM healed_segment"):
+        return []
+    rows = len(differences(connection, pipeline, "replaced_rows", "the result topic", expected="expected_replaced"))
+    rows += len(duplicates(connection, "replaced", identity(pipeline), "in the result topic"))
+    lacking = sum(max(0, segment.made_good) for segment in segments)
+    repeated = sum(max(0, -segment.made_good) for segment in segments)
+    if not (rows or lacking or repeated):
+        return []
+    counts = f"{lacking:,} events are missing, {repeated:,} repeated" if lacking or repeated else "other figures"
+    return [f"the result topic differs from the log in {rows:,} rows ({counts}): made good by replays"]
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
@@ -164,7 +218,7 @@ def _prepare(
     start: int | None,
     end: int | None,
 ) -> None:
-    """Build `parsed`, `pairs` (one row an event and window), `expected`, `result_rows` and `served_rows`.
+    """Build `parsed`, `pairs` (one row an event and window), what is expected, and what is there.
 
     Compared are windows that have closed; without windows, segments that no record past the cut has reached.
     """
@@ -188,7 +242,7 @@ def _prepare(
     )
 
     def segment(column: str) -> str:
-        return f"epoch_ms(date_trunc('{pipeline.sink.segment}', make_timestamp({column} * 1000)))"
+        return segment_of(pipeline, column)
 
     def closed(time: str) -> str:
         if isinstance(transform, Aggregate):
@@ -202,83 +256,44 @@ def _prepare(
     def compared(rows: str, time: str) -> str:
         return f"SELECT *, {segment(time)} AS _segment FROM {rows} WHERE {closed(time)} AND {in_range(time)}"
 
+    time, out_time = time_column(pipeline), result_time(pipeline)
     if isinstance(transform, Aggregate):
-        time = result_time = "window_start"
         windows = oracle.windows_query(pipeline, events="parsed")
         pairs = f"SELECT _window AS _time, _kept, _late, _early, _partition, _offset FROM ({windows})"
     else:
-        time, result_time = "__time", f'"{topic.event_time}"'
-        pairs = f"SELECT {result_time} AS _time, _kept, _late, _early, _partition, _offset FROM parsed"
+        pairs = f"SELECT {out_time} AS _time, _kept, _late, _early, _partition, _offset FROM parsed"
         connection.execute('CREATE OR REPLACE TABLE cut (_partition INT, "end" BIGINT)')
         connection.executemany("INSERT INTO cut VALUES (?, ?)", list(cut.items()))
         connection.execute(
-            f"CREATE OR REPLACE TABLE moving AS SELECT DISTINCT {segment(result_time)} AS _segment "
+            f"CREATE OR REPLACE TABLE moving AS SELECT DISTINCT {segment(out_time)} AS _segment "
             'FROM result JOIN cut USING (_partition) WHERE _offset >= "end"'
         )
     tables = {
         "events": "SELECT * FROM parsed WHERE _kept AND NOT _late",
-        "pairs": "SELECT p.*, _closed AND _kept AND _late AND NOT _early "
-        'AND coalesce(_offset < h."end", FALSE) AS _healed '
+        "pairs": 'SELECT p.*, _closed AND _kept AND coalesce(_offset < h."end", FALSE) AS _replayed '
         f"FROM (SELECT *, {segment('_time')} AS _segment, {closed('_time')} AS _closed "
         f"FROM ({pairs}) WHERE {in_range('_time')}) p LEFT JOIN healing h USING (_segment, _partition)",
         "expected": compared(f"({oracle.result_query(pipeline)})", time),
-        "result_in_range": compared("result", result_time),
+        "result_in_range": f"SELECT * FROM placed WHERE {closed(out_time)} AND {in_range(out_time)}",
+        "result_left": "SELECT * FROM result_in_range WHERE NOT _replaced",
+        "replaced": "SELECT * FROM result_in_range WHERE _replaced",
         "served_rows": compared("served", time),
     }
     for name, query in tables.items():
         connection.execute(f"CREATE OR REPLACE TABLE {name} AS {query}")
-    healed = f"({oracle.result_query(pipeline, events='healed_events')})"
-    _expect_served(connection, compared(healed, time))
-    if isinstance(transform, Aggregate):
-        connection.execute("CREATE OR REPLACE VIEW result_rows AS SELECT * FROM result_in_range")
-    else:
-        query = oracle.result_query(pipeline, events="result_in_range")
-        connection.execute(f"CREATE OR REPLACE VIEW result_rows AS {query}")
+    expect(connection, pipeline, compared("{}", time))
+    for name, rows in (("result_rows", "result_left"), ("replaced_rows", "replaced")):
+        windowed = isinstance(transform, Aggregate)
+        query = f"SELECT * FROM {rows}" if windowed else oracle.result_query(pipeline, events=rows)
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
     counted = "sum(_rows)" if isinstance(transform, Aggregate) else "count(*)"
     connection.execute(
-        f"CREATE OR REPLACE VIEW counted AS SELECT _segment, {counted} AS n FROM result_in_range GROUP BY _segment"
+        f"CREATE OR REPLACE VIEW counted AS SELECT _segment, {counted} AS n, "
+        f"{counted} FILTER (_replaced) AS replaced FROM result_in_range GROUP BY _segment"
     )
 
 
-def _expect_served(connection: duckdb.DuckDBPyConnection, healed: str) -> None:
-    """Build `expected_served`, what Druid must hold: `expected`, and in replayed segments what `healed` gives.
-
-    `healed` is a query over `healed_events`.  A replay counts what lies before its cut, late or not; what came later is
-    late, and waits for the next one.
-    """
-    connection.execute(
-        "CREATE OR REPLACE TABLE expected_served AS SELECT * FROM expected "
-        "WHERE _segment NOT IN (SELECT _segment FROM healing)"
-    )
-    for (number,) in connection.execute("SELECT DISTINCT healing FROM healing").fetchall():
-        connection.execute(
-            "CREATE OR REPLACE TABLE healed_events AS SELECT p.* FROM parsed p JOIN "
-            f'(SELECT DISTINCT _partition, "end" FROM healing WHERE healing = {number}) h USING (_partition) '
-            'WHERE _kept AND (NOT _late OR (NOT _early AND _offset < h."end"))'
-        )
-        covered = f"SELECT _segment FROM healing WHERE healing = {number}"
-        connection.execute(f"INSERT INTO expected_served SELECT * FROM ({healed}) WHERE _segment IN ({covered})")
-
-
-def _load_healings(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, healings: Sequence[Healing]) -> None:
-    """Fill `healing`: for each segment that was replayed, the newest replay and where it was cut."""
-    newest: dict[int, int] = {}
-    for number, healing in enumerate(healings):
-        at = healing.start
-        while at < healing.end:
-            newest[at] = number
-            at = ceiling(at + 1, pipeline.sink.segment)
-    connection.execute('CREATE OR REPLACE TABLE healing (_segment BIGINT, healing INT, _partition INT, "end" BIGINT)')
-    rows = [
-        (at, number, partition, high)
-        for at, number in newest.items()
-        for partition, high in healings[number].high.items()
-    ]
-    if rows:
-        connection.executemany("INSERT INTO healing VALUES (?, ?, ?, ?)", rows)
-
-
-def _segments(connection: duckdb.DuckDBPyConnection) -> list[Segment]:
+def _segments(connection: duckdb.DuckDBPyConnection, differing: Mapping[int, int]) -> list[Segment]:
     rows = connection.execute(
         """
         WITH log_side AS (
@@ -286,11 +301,15 @@ def _segments(connection: duckdb.DuckDBPyConnection) -> list[Segment]:
             count(*) FILTER (NOT _kept) AS filtered,
             count(*) FILTER (_kept AND _late) AS late,
             count(*) FILTER (_kept AND NOT _late AND NOT _closed) AS open,
-            count(*) FILTER (_healed) AS healed
+            count(*) FILTER (_replayed AND _late AND NOT _early) AS healed,
+            count(*) FILTER (_replayed AND NOT _late) AS replayed
           FROM pairs GROUP BY _segment),
         druid_side AS (SELECT _segment, sum(_rows) AS n FROM served_rows GROUP BY _segment)
-        SELECT _segment, read, filtered, late, open, counted.n, druid_side.n, healed
+        SELECT _segment, read, filtered, late, open, counted.n, druid_side.n, healed,
+          coalesce(replayed, 0) - coalesce(counted.replaced, 0)
         FROM log_side FULL JOIN counted USING (_segment) FULL JOIN druid_side USING (_segment) ORDER BY _segment
         """
     ).fetchall()
-    return [Segment(utc(start), *(int(value or 0) for value in values)) for start, *values in rows]
+    return [
+        Segment(utc(start), *(int(value or 0) for value in (*values, differing.get(start)))) for start, *values in rows
+    ]

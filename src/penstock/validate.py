@@ -9,7 +9,7 @@ from datetime import timedelta
 from types import NoneType
 from typing import Any
 
-from penstock import expr
+from penstock import expr, repair_policy
 from penstock.durations import EXAMPLES, format_duration, millis
 from penstock.pipeline import (
     FLINK_TYPES,
@@ -65,6 +65,9 @@ def problems(pipeline: Pipeline) -> list[Problem]:
         found.append(Problem(f"{name}.source", pipeline.source, "the source is a Topic", "source=departures"))
     found += _transform_types(f"{name}.transform", pipeline.transform)
     found += _sink_types(f"{name}.sink", pipeline.sink)
+    if not isinstance(pipeline.repair, repair_policy.RepairPolicy):
+        rule = "late events are repaired after a quiet time, hourly, nightly or never"
+        found.append(Problem(f"{name}.repair", pipeline.repair, rule, repair_policy.EXAMPLES))
     if found:
         return found
     if isinstance(pipeline.transform, Aggregate):

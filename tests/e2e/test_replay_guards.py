@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
+import httpx
 import pytest
 
 from penstock.errors import NotEqualError
 from penstock.flink.spec import job_name
+from penstock.pipeline import Pipeline
 from penstock.replay import publish
 from penstock.replay.run import abandon, asked, prepare, refuse, run
 from penstock.replay.scope import scope
+from penstock.services.druid import Druid
 from penstock.services.flink import Flink
 from penstock.services.protocols import connect
 from penstock.settings import load_settings
 from penstock.wait import Pending, until
 
 from ..cli import Cli
-from .test_replay import _expected, _pipeline, _served, make_room
+from .test_replay import Rows, _expected, _pipeline, _served, make_room
 
 pytestmark = pytest.mark.e2e
 
@@ -70,21 +73,71 @@ def test_a_rate_is_kept_and_a_proper_replay_puts_it_right(lively: Cli) -> None:
     assert {start: count["events"] for start, count in receipt["figures"]["after"].items()} == computed
 
 
-def test_a_repair_heals_every_late_event_of_closed_windows(lively: Cli) -> None:
-    pipeline = _pipeline(lively, "clicks_hop")
-    todo = json.loads(lively.run("repair", "clicks_hop", "--plan", "--json"))
-    assert todo["late"] > todo["healed"]
-    done = json.loads(lively.run("repair", "clicks_hop", "--json"))
-    assert done["receipts"] and all(receipt["status"] == "done" for receipt in done["receipts"])
+def drop(lively: Cli, name: str, interval: str) -> None:
+    """Mark segments of a datasource unused, as a person with the web console may, and wait until they are gone."""
+    druid = lively.stack.env.druid
+    url = f"{druid.coordinator}/druid/coordinator/v1/datasources/{name}/markUnused"
+    httpx.post(url, json={"interval": interval}, trust_env=False).raise_for_status()
+    first, last = (f"TIMESTAMP '{at.replace('T', ' ').rstrip('Z')}:00'" for at in interval.split("/"))
+    query = f'SELECT COUNT(*) AS n FROM "{name}" WHERE __time >= {first} AND __time < {last}'
+
+    def gone() -> bool | Pending:
+        left = Druid(druid).sql(query)[0]["n"]
+        return left == 0 or Pending(f"{left} rows")
+
+    until(f"the segments of {name}", gone, timeout=120)
+
+
+def _settled(lively: Cli, pipeline: Pipeline, waiting: set[int]) -> None:
+    """Hold what Druid serves of closed windows, outside of segments that wait, against the oracle over all rows."""
     flink = Flink(lively.stack.env.flink)
-    job = next(job for job in flink.jobs() if job.name == job_name("clicks_hop") and job.running)
-    watermark = flink.watermark(job.id) or 0
-    closed = watermark + 1 - 60_000
-    expected = {at: rows for at, rows in _expected(lively, pipeline).items() if at <= closed}
-    served = {at: rows for at, rows in _served(lively, pipeline).items() if at <= closed}
-    open_segments = {span["start"] for span in done["spans"] if span["open"]}
-    for at, rows in expected.items():
-        if at - at % 3_600_000 not in open_segments:
-            assert served.get(at) == rows, at
-    again = json.loads(lively.run("repair", "clicks_hop", "--json"))
+    job = next(job for job in flink.jobs() if job.name == job_name(pipeline.name) and job.running)
+    closed = (flink.watermark(job.id) or 0) + 1 - 60_000
+
+    def of(rows: Rows) -> Rows:
+        return {at: found for at, found in rows.items() if at <= closed and at - at % 3_600_000 not in waiting}
+
+    expected = of(_expected(lively, pipeline))
+    assert expected
+    assert of(_served(lively, pipeline)) == expected
+
+
+def test_a_repair_heals_every_late_event_of_closed_windows(lively: Cli) -> None:
+    todo = json.loads(lively.run("repair", "clicks_hop", "--late-only", "--plan", "--json"))
+    assert todo["late"] > todo["healed"]
+    done = json.loads(lively.run("repair", "clicks_hop", "--late-only", "--json"))
+    assert done["receipts"] and all(receipt["status"] == "done" for receipt in done["receipts"])
+    assert done["healed"] + done["waiting"] == done["late"]
+    waiting = {span["start"] for span in done["spans"] if span["state"] == "open"}
+    assert all("they close at" in span["detail"] for span in done["spans"] if span["state"] == "open")
+    _settled(lively, _pipeline(lively, "clicks_hop"), waiting)
+    again = json.loads(lively.run("repair", "clicks_hop", "--late-only", "--json"))
     assert again["receipts"] == []
+
+
+def test_what_verify_names_is_repaired(lively: Cli) -> None:
+    """An hour that somebody dropped in Druid: verify names it, repair replays just that hour, verify closes."""
+    pipeline = _pipeline(lively, "clicks_hop")
+    hour = ("--from", "2024-04-01T00:00Z", "--to", "2024-04-01T01:00Z")
+    before = _served(lively, pipeline)
+    drop(lively, pipeline.name, "2024-04-01T00:00Z/2024-04-01T01:00Z")
+    named = lively.call("verify", pipeline.name, *hour)
+    assert named.returncode == 4
+    assert "missing in Druid" in named.stdout
+    done = json.loads(lively.run("repair", pipeline.name, *hour, "--json"))
+    assert [(span["from"], span["to"], span["state"]) for span in done["spans"]] == [
+        ("2024-04-01T00:00Z", "2024-04-01T01:00Z", "healed")
+    ]
+    assert done["spans"][0]["why"].startswith("Druid lacks ")
+    assert _served(lively, pipeline) == before
+    (ledger,) = lively.verify(pipeline.name)
+    assert ledger["equal"], ledger["differences"]
+
+
+def test_a_scheduler_is_told_what_is_due(lively: Cli) -> None:
+    """The late events of the tumbling pipeline came after its last replay's cut, if at all: nothing is due."""
+    told = {it["pipeline"]: it for it in json.loads(lively.run("repair", "--due", "--plan", "--json"))}
+    assert set(told) == {"clicks_tumble", "clicks_hop", "clicks_raw"}
+    assert all(it["policy"] == "nightly" for it in told.values())
+    assert told["clicks_raw"]["why"] == "no late event to heal"
+    assert not told["clicks_hop"]["due"], told["clicks_hop"]

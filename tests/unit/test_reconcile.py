@@ -70,6 +70,14 @@ class Tables:
         columns = {name: DUCKDB_TYPES[kind] for name, kind in out_columns(TOPIC, pipeline.transform).items()}
         query = oracle.result_query(pipeline) if windows else 'SELECT id, value, "at", _partition, _offset FROM events'
         self.fill("result", columns, query)
+        # Each row at an offset of its own in partition 0, in the order of its time.
+        time = "window_start" if windows else '"at"'
+        execute("ALTER TABLE result ADD COLUMN _out_partition INT DEFAULT 0")
+        execute("ALTER TABLE result ADD COLUMN _out_offset BIGINT")
+        execute(
+            f"UPDATE result SET _out_offset = n FROM (SELECT rowid AS r, row_number() OVER (ORDER BY {time}, id, rowid)"
+            " - 1 AS n FROM result) WHERE rowid = r"
+        )
         if windows:
             execute(f"DELETE FROM result WHERE window_end > {horizon}")
 

@@ -10,6 +10,7 @@ import typer
 import penstock.cli.data as data
 import penstock.cli.dlq as dlq
 import penstock.cli.pipelines as pipelines
+import penstock.cli.repair as repair
 import penstock.cli.replay as replay
 import penstock.cli.stack as stack
 import penstock.cli.upgrade as upgrade
@@ -41,7 +42,7 @@ def _options(
     context.obj = Context(project, env, debug)
 
 
-for group in (stack, pipelines, upgrade, data, replay, dlq):
+for group in (stack, pipelines, upgrade, data, replay, repair, dlq):
     group.register(app)
 
 

@@ -1,4 +1,4 @@
-"""Verbs of replays: replay, replays, repair."""
+"""Verbs of replays: replay, replays.  `penstock.cli.repair` has the third."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (replay, replays, repair):
+    for verb in (replay, replays):
         app.command(rich_help_panel="Data")(verb)
 
 
@@ -132,35 +132,3 @@ def replays(
         return
     console().print(render.history(listed))
     sys.stderr.write(f"{len(listed)} replays\n")
-
-
-def repair(
-    context: typer.Context,
-    pipeline: Annotated[str, typer.Argument(help="A pipeline's name.")],
-    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be replayed, and do nothing.")] = False,
-    rate: Annotated[float | None, typer.Option(help="The most records to read a second.", min=1)] = None,
-    timeout: Timeout = 300.0,
-    as_json: Json = False,
-) -> None:
-    """Count late records after all: replay just the segments that they belong to."""
-    from dataclasses import asdict
-
-    from penstock.replay import render
-    from penstock.replay.record import to_json
-    from penstock.replay.repair import look
-    from penstock.replay.repair import repair as run
-
-    owner: Context = context.obj
-    (declared,) = owner.pipelines([pipeline])
-    todo = look(declared, owner.services)
-    if not as_json:
-        console().print(render.repair_text(pipeline, todo))
-    done = []
-    if not plan_only:
-        with rich_progress(f"repair {pipeline}") as progress:
-            done = run(declared, todo, owner.services, owner.settings, rate=rate, progress=progress, timeout=timeout)
-    if as_json:
-        print_json(asdict(todo) | {"receipts": [to_json(it) for it in done]})
-        return
-    for receipt in done:
-        console().print(render.receipt(receipt))

@@ -27,7 +27,10 @@ Offsets = Mapping[int, int]
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for: a range before and after it was widened (epoch ms), how, why and by whom (time in UTC)."""
+    """What was asked for: a range before and after it was widened (epoch ms), how, why and by whom (time in UTC).
+
+    `repair` tells a repair's replays from those that were asked for by hand.
+    """
 
     start: int
     end: int
@@ -38,6 +41,7 @@ class Asked:
     reason: str = ""
     by: str = ""
     at: str = ""
+    repair: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from penstock.replay.repair import Repair
-
 #: Segments that are listed where none, or very many, have changed.
 LISTED = 24
 
@@ -122,25 +120,6 @@ def _grounds(replay: Replay) -> Iterable[str]:
     yield f"{figures.compared:,} rows recomputed from the log by DuckDB and equal"
     if replay.seconds:
         yield ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in replay.seconds.items())
-
-
-def repair_text(pipeline: str, todo: Repair) -> Group:
-    """Return what there is to repair: how many late events, the spans they belong to, those that must wait."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    left = todo.late - todo.healed
-    lines: list[Any] = [Text(f"{pipeline}: {todo.late:,} late events, {todo.healed:,} healed, {left:,} to heal")]
-    if todo.spans:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("from", "to", "late events", ""):
-            table.add_column(title, justify="right" if title == "late events" else "left")
-        for span in todo.spans:
-            word = "windows still open: later" if span.open else "to be replayed"
-            table.add_row(utc(span.start), utc(span.end), f"{span.events:,}", word)
-        lines.append(table)
-    return Group(*lines)
 
 
 def history(replays: Iterable[Replay]) -> Table:

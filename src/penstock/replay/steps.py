@@ -266,18 +266,22 @@ def _of_the_job(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) 
         return [Refusal("its job does not run, so that no window closes", way)]
     found = _version(pipeline, replay, facts)
     if live.watermark is None or live.watermark < scope.closed_at:
-        # The watermark trails the newest event by the bound: that is what has to be read.
-        newest = scope.closed_at + 1 + millis(pipeline.source.out_of_orderness)
         reason = f"windows of the range are still open: the watermark is at {utc(live.watermark)}"
-        way = (
-            f"they close at {utc(scope.closed_at + 1)}, when events dated {utc(newest)} have been read in every "
-            f"partition (or it is silent for {format_duration(_delta(pipeline.source.idle_after))})"
-        )
+        way = closes(pipeline, scope.closed_at)
         closed = _closed_until(pipeline, live.watermark)
         if closed is not None and closed > scope.start:
             way += f"; --to {utc(closed)} is possible now"
         found.append(Refusal(reason, way))
     return found
+
+
+def closes(pipeline: Pipeline, closed_at: int) -> str:
+    """Say when windows that have fired by a watermark close.  It trails the newest event by the bound."""
+    newest = closed_at + 1 + millis(pipeline.source.out_of_orderness)
+    return (
+        f"they close at {utc(closed_at + 1)}, when events dated {utc(newest)} have been read in every "
+        f"partition (or it is silent for {format_duration(_delta(pipeline.source.idle_after))})"
+    )
 
 
 def _version(pipeline: Pipeline, replay: Replay, facts: Facts) -> list[Refusal]:

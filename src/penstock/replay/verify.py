@@ -70,11 +70,11 @@ def verify(
         show.update("comparing with the log")
         problems = [
             *_stray(connection, pipeline, scope),
-            *duplicates(connection, "computed", identity(pipeline), "in the files"),
+            *map(str, duplicates(connection, "computed", identity(pipeline), "in the files")),
             *_miscounted(connection, pipeline),
         ]
         compared = _expect(connection, pipeline, share)
-        problems += differences(connection, pipeline, "computed_rows", "the files")
+        problems += map(str, differences(connection, pipeline, "computed_rows", "the files"))
         if problems:
             more = f"\n... and {len(problems) - NAMED:,} more" if len(problems) > NAMED else ""
             raise NotEqualError(

@@ -29,6 +29,11 @@ _DOWN = frozenset(
         KafkaError._WAIT_COORD,
     }
 )
+#: A group's coordinator is being found, or found anew: after a broker's start, or a pause of it.  The client does not
+#: call all of these retriable, since it tries again by itself where it can.
+_SEEKING = frozenset(
+    {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
+)
 _ABSENT = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _FORBIDDEN = frozenset(
     {
@@ -97,6 +102,6 @@ def translate(error: KafkaException | KafkaError, bootstrap: str, subject: str) 
         return PenstockError(
             f"{subject}: Kafka at {bootstrap} refused access: {text}", hint="check kafka.client in penstock.toml"
         )
-    if cause.retriable():
+    if cause.retriable() or code in _SEEKING:
         return UnavailableError(f"{subject}: Kafka at {bootstrap} is not ready: {text}", hint=HINT)
     return PenstockError(f"{subject}: Kafka at {bootstrap} answered: {text}")

@@ -46,6 +46,11 @@ class MemoryDruid:
         self.held[name] = [*self.published.pop(name, []), *self.held.get(name, [])]
         self._began.pop(name, None)
 
+    def lose(self, name: str, start: int, end: int) -> None:
+        """Lose the rows of `[start, end)` (epoch ms), as when somebody drops segments."""
+        for rows in (self.held, self.published):
+            rows[name] = [row for row in rows.get(name, []) if not start <= row[0] < end]
+
     def rows(self, name: str) -> list[Row]:
         """Return all that a query sees."""
         return sorted([*self.published.get(name, []), *self.held.get(name, [])])

@@ -44,6 +44,7 @@ def test_an_unknown_property_is_a_mistake_in_the_settings() -> None:
     [
         (KafkaError._TRANSPORT, UnavailableError),
         (KafkaError._ALL_BROKERS_DOWN, UnavailableError),
+        (KafkaError.NOT_COORDINATOR, UnavailableError),
         (KafkaError._TIMED_OUT, UnavailableError),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, DeclarationError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, PenstockError),
