@@ -29,6 +29,18 @@ _DOWN = frozenset(
         KafkaError._WAIT_COORD,
     }
 )
+#: A broker that has just started: a coordinator or a leader is still being found, or loads.
+_PASSING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+    }
+)
 _ABSENT = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _FORBIDDEN = frozenset(
     {
@@ -97,6 +109,6 @@ def translate(error: KafkaException | KafkaError, bootstrap: str, subject: str) 
         return PenstockError(
             f"{subject}: Kafka at {bootstrap} refused access: {text}", hint="check kafka.client in penstock.toml"
         )
-    if cause.retriable():
+    if cause.retriable() or code in _PASSING:
         return UnavailableError(f"{subject}: Kafka at {bootstrap} is not ready: {text}", hint=HINT)
     return PenstockError(f"{subject}: Kafka at {bootstrap} answered: {text}")
