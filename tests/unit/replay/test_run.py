@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -314,6 +316,35 @@ def test_a_failed_publication_is_tried_anew_under_another_id(tmp_path: Path) -> 
     life.druid.tasks["penstock_replay_test_r1_1"] = "FAILED"
     assert life.replay().task == 2
     assert life.rows(0, 60_000) == [(0, 1), (0, 2)]
+
+
+def test_a_publication_that_dies_with_its_indexer_is_handed_off_and_tried_anew(tmp_path: Path) -> None:
+    """The tasks that read die with it: one whose end was not seen may have begun again, with rows of the range."""
+    life = lived(tmp_path / "whole")
+    life.replay()
+    wanted = life.rows()
+    life = lived(tmp_path / "it")
+    submit = life.druid.submit_task
+
+    def dies(spec: Mapping[str, Any]) -> None:
+        life.druid.submit_task = submit  # type: ignore[method-assign]
+        life.druid.tasks[spec["id"]] = "FAILED"
+        life.druid.failure = "This task disappeared on the worker where it was assigned. See overlord logs."
+        life.druid.fail_task("sales")
+
+    life.druid.submit_task = dies  # type: ignore[method-assign]
+    done = life.replay(timeout=5)
+    assert (done.status, done.task) == ("done", 2)
+    assert life.rows() == wanted
+
+
+def test_a_publication_that_fails_by_itself_is_not_tried_anew(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    life.druid.submit_task = lambda spec: life.druid.tasks.update({spec["id"]: "FAILED"})  # type: ignore[method-assign]
+    with pytest.raises(PenstockError, match="failed: the reason in one line") as told:
+        life.replay(timeout=5)
+    assert "goes on from there" in str(told.value.hint)
+    assert life.replays.read()["r1"].task == 1
 
 
 def test_replays_are_listed_in_the_order_in_which_they_ended(tmp_path: Path) -> None:
