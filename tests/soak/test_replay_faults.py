@@ -46,7 +46,7 @@ START = moment("", "2024-05-01T00:00Z")
 #: Hours that are replayed, in turn; what comes after them is live.
 HOURS = 3
 #: Records a second of the bounded job: slow enough to be met while it reads.
-RATE = 4_000.0
+RATE = 3_000.0
 TIMEOUT = 120.0
 #: How often a replay is run again at most.
 RERUNS = 6
@@ -183,7 +183,7 @@ class Case:
         """Send late events into the hour, and live ones that a task of Druid holds; return what is served then."""
         stage = self.stage
         stage.healthy()
-        stage.live(400, step=100)
+        stage.live(100, step=400)
         stage.send(30, self.first + 60_000, step=(HOUR - 120_000) / 30)
         time.sleep(3)  # the commits of the jobs
         stage.settled(self.cell.pipeline)
@@ -195,7 +195,8 @@ class Case:
         pids = {part.name: part.pid for part in native.status(self.stage.shop.stack)}
         pid = None if victim == CLI else pids[victim]
         request = {"project": str(self.stage.shop.project), "pipeline": self.cell.pipeline, "id": self.id}
-        request |= {"start": utc(self.first), "end": utc(self.end), "rate": RATE, "timeout": TIMEOUT}
+        request |= {"start": utc(self.first), "end": utc(self.end), "timeout": TIMEOUT}
+        request |= {"rate": RATE if self.cell.step == "compute" else None}
         request |= {"moment": MOMENTS[self.cell.step], "pid": pid}
         command = [sys.executable, "-m", "tests.soak.dying", json.dumps(request)]
         child = subprocess.run(
