@@ -51,7 +51,7 @@ bench: setup ## measure, and print one table
 	@$(BIN)/python -m bench
 
 soak: setup ## the long drills: kill everything, prove nothing is lost
-	@$(BIN)/pytest -q -s tests/soak
+	@for file in tests/soak/test_*.py; do $(BIN)/pytest -q -s $$file || exit 1; done
 
 lock: .venv/.synced ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --generate-hashes --all-extras --python-version 3.11 pyproject.toml -o requirements.lock

@@ -1,11 +1,16 @@
-"""Replay on the real stack: the range becomes what the oracle says, late records included; all else stays."""
+"""Replay on the real stack: a range becomes what the oracle says, late records included; all else stays.
+
+The ranges are random, and begin and end anywhere in a segment.  `PENSTOCK_SEED=...` runs those of a failed run again.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +25,7 @@ from penstock.errors import PenstockError
 from penstock.ledger import served_query
 from penstock.load import load_pipelines
 from penstock.pipeline import Aggregate, Pipeline
+from penstock.replay.scope import Scope, utc, widened
 from penstock.segments import moment
 from penstock.services.druid import Druid
 
@@ -30,6 +36,8 @@ pytestmark = pytest.mark.e2e
 # After the days of the tests before: their windows are closed for good.
 START, END = "2024-03-01T00:00Z", "2024-03-01T02:00Z"
 NAMES = ("clicks_tumble", "clicks_hop", "clicks_raw")
+SEED = int(os.environ.get("PENSTOCK_SEED", "") or random.SystemRandom().randrange(10**6))
+HOUR = 3_600_000
 Rows = dict[int, list[tuple[Any, ...]]]
 
 #: Reads a second of the reader that looks on while segments are replaced.
@@ -72,14 +80,19 @@ def _served(shop: Cli, pipeline: Pipeline) -> Rows:
     return _by_time(pipeline, [tuple(row[name] for name in columns) for row in rows], columns)
 
 
-def _expected(shop: Cli, pipeline: Pipeline) -> Rows:
-    """What the log gives without any lateness: all records but broken ones and those dated too early."""
+def _expected(shop: Cli, pipeline: Pipeline, before: Mapping[int, int] | None = None) -> Rows:
+    """What the log (`before` these offsets) gives without any lateness: all but what is broken or dated too early."""
     topic = pipeline.source
     broken = set()
     for letter in shop.read(f"penstock.{pipeline.name}.dlq"):
         headers = dict(letter.headers)
         broken.add((int(headers["partition"]), int(headers["offset"])))
-    kept = [record for record in shop.read(topic.name) if (record.partition, record.offset) not in broken]
+    kept = [
+        record
+        for record in shop.read(topic.name)
+        if (record.partition, record.offset) not in broken
+        and (before is None or record.offset < before[record.partition])
+    ]
     columns = list(served_columns(pipeline))
     with duckdb.connect() as connection:
         table = pa.table(
@@ -152,28 +165,52 @@ def test_a_dry_run_tells_the_difference_and_publishes_nothing(disordered: Cli) -
     assert computed > live > 0, "there are late events to count"
 
 
+def random_range(pipeline: Pipeline, draw: random.Random, start: int, end: int) -> Scope:
+    """Draw a range of whole seconds in `[start, end)` that begins in its first half."""
+    first = draw.randrange(start, start + (end - start) // 2, 1000)
+    return widened(pipeline, first, draw.randrange(first + 1000, end, 1000))
+
+
+def inside(rows: Rows, within: Scope) -> Rows:
+    return {at: found for at, found in rows.items() if within.start <= at < within.end}
+
+
+def outside(rows: Rows, within: Scope) -> Rows:
+    return {at: found for at, found in rows.items() if not within.start <= at < within.end}
+
+
+def _events(rows: Rows) -> dict[int, int]:
+    """Return the events of each hour: `_rows` is the last column."""
+    found: dict[int, int] = {}
+    for at, group in rows.items():
+        found[at - at % HOUR] = found.get(at - at % HOUR, 0) + sum(row[-1] for row in group)
+    return found
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_range_becomes_the_oracles_and_the_rest_stays(disordered: Cli, name: str) -> None:
+def test_a_random_range_becomes_the_oracles_and_the_rest_stays(disordered: Cli, name: str) -> None:
+    """Disorder and lateness live, parallelism 2, four partitions; late events lie up to two hours before START."""
     pipeline = _pipeline(disordered, name)
-    first, last = moment("", START), moment("", END)
+    draw = random.Random(f"{SEED} {name}")
+    within = random_range(pipeline, draw, moment("", START) - HOUR, moment("", START) + 3 * HOUR)
+    words = ("replay", name, "--from", utc(within.asked[0]), "--to", utc(within.asked[1]), "--id", f"e2e-{name}")
+    print(f"PENSTOCK_SEED={SEED}: {' '.join(words)}")
     before, reader = _served(disordered, pipeline), Reader(disordered, name)
     with reader.looking():
-        words = ("replay", name, "--from", START, "--to", END, "--id", f"e2e-{name}", "--reason", "a test", "--json")
-        receipt = json.loads(disordered.run(*words))
+        receipt = json.loads(disordered.run(*words, "--reason", "a test", "--json"))
         time.sleep(2)
-    assert receipt["status"] == "done"
-    expected = {at: rows for at, rows in _expected(disordered, pipeline).items() if first <= at < last}
+    assert (receipt["status"], receipt["parallelism"], pipeline.source.partitions) == ("done", 2, 4)
     after = _served(disordered, pipeline)
-    assert {at: rows for at, rows in after.items() if first <= at < last} == expected
-    assert {at: rows for at, rows in after.items() if not first <= at < last} == {
-        at: rows for at, rows in before.items() if not first <= at < last
-    }
+    assert inside(after, within) == inside(_expected(disordered, pipeline), within)
+    assert outside(after, within) == outside(before, within)
+    assert (inside(after, within) != inside(before, within)) == (name != "clicks_raw"), "without windows none is late"
     assert reader.failures == []
     assert reader.reads > 50
+    old, new = _events(before), _events(after)
     for hour, seen in reader.seen.items():
-        in_range = first <= moment("", hour) < last
-        changed = in_range and name != "clicks_raw"  # without windows nothing was late
-        assert len(seen) == (2 if changed else 1), f"{hour}: a reader saw {seen}"
+        at = moment("", hour)
+        # The old sum, then the new one, and nothing between.
+        assert seen == list(dict.fromkeys(sum_ for sum_ in (old.get(at), new.get(at)) if sum_)), hour
 
 
 def test_run_again_it_changes_nothing(disordered: Cli) -> None:

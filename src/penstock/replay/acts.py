@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from penstock.errors import PenstockError, RefusedError
+from penstock.errors import PenstockError, RefusedError, UnavailableError, WaitTimeoutError
 from penstock.flink.savepoint import source_offsets
 from penstock.generation import deployed
 from penstock.lifecycle import start, stop
@@ -37,7 +37,10 @@ STEADY = 6.0
 
 @dataclass
 class Work:
-    """Where a replay runs.  `timeout` is the seconds for each wait to see something change."""
+    """Where a replay runs.
+
+    `timeout` is the seconds for each wait to see something change, `saved` what was noted last.
+    """
 
     pipeline: Pipeline
     scope: Scope
@@ -46,6 +49,7 @@ class Work:
     progress: Progress = field(default_factory=Silent)
     timeout: float = 300
     steady: float = STEADY
+    saved: Replay | None = None
 
     def of(self, replay: Replay) -> Work:
         """Return the same with the pipeline as a replay has it: as deployed, or as the generation that it brings."""
@@ -55,7 +59,26 @@ class Work:
         return replace(self, pipeline=deployed(self.pipeline, record))
 
     def save(self, replay: Replay) -> Replay:
-        return self.services.replays.write(replay)
+        """Note a replay durably, and return it."""
+        self.saved = self.outlast("the replay's record", lambda: self.services.replays.write(replay))
+        return self.saved
+
+    def outlast(self, subject: str, act: Callable[[], Replay]) -> Replay:
+        """Do what can be repeated, and again where a service was away: one that restarts is back within `timeout`."""
+        ended: list[WaitTimeoutError] = []
+
+        def probe() -> Replay | None:
+            try:
+                return act()
+            except WaitTimeoutError as error:  # what it waited for has had its time
+                ended.append(error)
+                return None
+
+        interval = min(1.0, self.timeout / 10)
+        done = until(subject, probe, timeout=self.timeout, interval=interval, progress=self.progress, patient=True)
+        if done is None:
+            raise ended[0]
+        return done
 
     def folder(self, replay: Replay, attempt: int | None = None) -> Path:
         """Return where the files are, as a path: of one attempt, or of the whole replay."""
@@ -68,8 +91,8 @@ class Work:
             )
         return found if attempt is None else found / str(attempt)
 
-    def until(self, subject: str, probe: Callable[[], bool | Pending], *, interval: float, hint: str = "") -> None:
-        until(
+    def until(self, subject: str, probe: Callable[[], bool | Pending], *, interval: float, hint: str = "") -> bool:
+        return until(
             subject,
             probe,
             timeout=self.timeout,
@@ -223,11 +246,15 @@ def compute(work: Work, replay: Replay, step: Compute) -> Replay:
         work.services.submit_batch(work.settings, spec, work.progress)
     total = sum(max(0, end - cut.low[partition]) for partition, end in cut.high.items())
     pace = _Pace(total, work.scope)
+    missed = 0.0
 
     def probe() -> bool | Pending:
-        job = flink.job(identity())
+        nonlocal missed
+        job, now = flink.job(identity()), time.monotonic()
+        missed = 0.0 if job is not None else missed or now
         if job is None:
-            return Pending("not known to Flink yet")
+            # A JobManager that was killed takes up again what it knew, but for jobs that had ended.
+            return Pending("not known to Flink") if now - missed < work.steady else False
         if job.state == "FINISHED":
             return True
         if not (job.live or job.leaving):
@@ -235,7 +262,10 @@ def compute(work: Work, replay: Replay, step: Compute) -> Replay:
             raise PenstockError(f"{job.name} is {job.state}: {reason}", hint=again(replay))
         return Pending(f"{job.state.lower()}, {pace.words(flink.records_read(job.id))}")
 
-    work.until(f"computing {work.pipeline.name}", probe, interval=0.5, hint=again(replay))
+    if not work.until(f"computing {work.pipeline.name}", probe, interval=0.5, hint=again(replay)):
+        raise UnavailableError(
+            f"Flink has forgotten job {identity()}: its JobManager was restarted", hint=again(replay)
+        )
     return replay.but(figures=replace(replay.figures, read=total))
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from penstock.druid import supervisor_spec
-from penstock.errors import NotEqualError, PenstockError, RefusedError
+from penstock.errors import NotEqualError, PenstockError, RefusedError, UnavailableError
 from penstock.lock import environment_lock
 from penstock.replay.acts import ASK_EVERY, Work, again
 from penstock.replay.derive import publish_spec, task_id
@@ -17,6 +17,9 @@ from penstock.replay.record import Count, Replay
 from penstock.replay.scope import utc
 from penstock.replay.verify import files_in
 from penstock.wait import Pending
+
+#: What Druid says of a task that was not the cause of its own end: its indexer is new, or gone.
+LOST = "disappeared"
 
 
 def totals(work: Work, end: int | None = None) -> dict[int, Count]:
@@ -81,7 +84,13 @@ def _covered(active: Mapping[str, Mapping[int, int]], wanted: Mapping[int, int])
 def publish(work: Work, replay: Replay) -> Replay:
     """Replace the segments of the range by the computed rows."""
     files = [file for file in files_in(work.folder(replay, replay.attempt)) if file.stat().st_size]
-    return put(work, replay, lambda: guard(work, replay), files, work.scope.end)
+
+    def check() -> None:
+        if replay.task:  # whatever became of it, those that read may have died with it, and begun again further back
+            hand_off(work, replay)
+        guard(work, replay)
+
+    return put(work, replay, check, files, work.scope.end)
 
 
 def put(work: Work, replay: Replay, check: Callable[[], None], files: Sequence[Path], end: int) -> Replay:
@@ -109,17 +118,25 @@ def put(work: Work, replay: Replay, check: Callable[[], None], files: Sequence[P
             identity = task_id(env.name, replay.id, replay.task)
             span = replace(work.scope, end=end)
             druid.submit_task(publish_spec(work.pipeline, span, [str(file) for file in files], identity=identity))
-        identity = task_id(env.name, replay.id, replay.task)
-
-        def probe() -> bool | Pending:
-            state = druid.task_state(identity)
-            if state == "FAILED":
-                reason = druid.task_failure(identity)
-                raise PenstockError(f"Druid's task {identity} failed: {reason}", hint=again(replay))
-            return True if state == "SUCCESS" else Pending(state or "not known to Druid yet")
-
-        work.until(f"Druid's task {identity}", probe, interval=0.2, hint=again(replay))
+        _await_task(work, replay)
     return replay
+
+
+def _await_task(work: Work, replay: Replay) -> None:
+    """Wait until Druid's task has ended well.  Raises UnavailableError for one that died with its indexer."""
+    druid, identity = work.services.druid, task_id(work.settings.env.name, replay.id, replay.task)
+
+    def probe() -> bool | Pending:
+        state = druid.task_state(identity)
+        if state == "FAILED":
+            reason = druid.task_failure(identity)
+            if LOST in reason:
+                return False
+            raise PenstockError(f"Druid's task {identity} failed: {reason}", hint=again(replay))
+        return True if state == "SUCCESS" else Pending(state or "not known to Druid yet")
+
+    if not work.until(f"Druid's task {identity}", probe, interval=0.2, hint=again(replay)):
+        raise UnavailableError(f"Druid's task {identity} was lost: its indexer was restarted", hint=again(replay))
 
 
 def guard(work: Work, replay: Replay) -> None:

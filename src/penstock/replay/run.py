@@ -144,7 +144,7 @@ def run(
                 continue
             work.progress.update(f"{number}/{len(todo)} {step.kind}")
             started = time.monotonic()
-            replay = run_step(work, replay, step)
+            replay = _outlasting(work, replay, step)
             took = round(replay.seconds.get(step.kind, 0) + time.monotonic() - started, 3)
             replay = replay.but(done=(*replay.done, step.kind), seconds={**replay.seconds, step.kind: took})
             replay = work.save(replay)
@@ -155,6 +155,11 @@ def run(
 def _steps(work: Work, replay: Replay) -> list[Step]:
     low, high = (replay.cut.low, replay.cut.high) if replay.cut else ({}, {})
     return steps(work.pipeline, work.scope, replay, low, high)
+
+
+def _outlasting(work: Work, replay: Replay, step: Step) -> Replay:
+    """Carry out one step; where a service was away in it, again from what was noted last, as after a death."""
+    return work.outlast(f"step {step.kind}", lambda: run_step(work, work.saved or replay, step))
 
 
 def run_step(work: Work, replay: Replay, step: Step) -> Replay:

@@ -29,10 +29,22 @@ _DOWN = frozenset(
         KafkaError._WAIT_COORD,
     }
 )
-#: A group's coordinator is being found, or found anew: after a broker's start, or a pause of it.  The client does not
-#: call all of these retriable, since it tries again by itself where it can.
-_SEEKING = frozenset(
-    {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
+#: A broker that has just started: a coordinator or a leader is still being found, loads, or is not what a client knew.
+_PASSING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+    }
 )
 _ABSENT = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _FORBIDDEN = frozenset(
@@ -102,6 +114,6 @@ def translate(error: KafkaException | KafkaError, bootstrap: str, subject: str) 
         return PenstockError(
             f"{subject}: Kafka at {bootstrap} refused access: {text}", hint="check kafka.client in penstock.toml"
         )
-    if cause.retriable() or code in _SEEKING:
+    if cause.retriable() or code in _PASSING:
         return UnavailableError(f"{subject}: Kafka at {bootstrap} is not ready: {text}", hint=HINT)
     return PenstockError(f"{subject}: Kafka at {bootstrap} answered: {text}")

@@ -20,7 +20,8 @@ class MemoryDruid:
     """`down = True` makes every call raise UnavailableError.
 
     `offsets` holds the datasources whose offsets are stored, `dropped` those whose rows were deleted.  Rows
-    are (time, events) pairs: `held` ones are with a running task, `published` ones in segments.
+    are (time, events) pairs: `held` ones are with a running task, `published` ones in segments.  `failure` is why tasks
+    fail.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class MemoryDruid:
         self.held: dict[str, list[Row]] = {}
         self.published: dict[str, list[Row]] = {}
         self.tasks: dict[str, str] = {}
+        self.failure = "the reason in one line"
         self._read: dict[str, dict[int, int]] = {}
         self._began: dict[str, tuple[str, dict[int, int]]] = {}
 
@@ -160,7 +162,7 @@ class MemoryDruid:
 
     def task_failure(self, task_id: str) -> str:
         self._reach()
-        return "the reason in one line"
+        return self.failure
 
     def _change(self, name: str, **changes: Any) -> None:
         self._reach()

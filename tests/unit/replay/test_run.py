@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from penstock.errors import NotEqualError, PenstockError, RefusedError
+from penstock.errors import NotEqualError, PenstockError, RefusedError, UnavailableError
 from penstock.lifecycle import start, stop
 from penstock.pipeline import Pipeline
-from penstock.replay.derive import batch_job_id
+from penstock.replay.derive import BatchSpec, batch_job_id
 from penstock.replay.render import verdict
 from penstock.replay.run import abandon, only_one
-from penstock.services.flink import local
+from penstock.services.flink import Job, local
 
 from ..memory import Crash, Fault
 from .world import HOUR, RAW, TUMBLE, Life, lived, outcome
@@ -105,6 +107,40 @@ def test_killed_at_any_call_and_run_again_it_ends_the_same(name: str, tmp_path: 
             life.replay()
             call = f"{'after' if after else 'before'} call {at} ({counter.calls[at - 1]})"
             assert outcome(life).replace(f"{at}{after}", "whole") == wanted, f"died {call}"
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_service_that_is_away_at_any_call_is_outlasted(name: str, tmp_path: Path) -> None:
+    """It may have done what it was asked for, and died before it said so."""
+    life, counter = lived(tmp_path / "whole", PIPELINES[name]), Fault()
+    life.replay(fault=counter)
+    wanted = outcome(life)
+    for at in range(1, len(counter.calls) + 1):
+        for after in (False, True):
+            life = lived(tmp_path / f"{at}{after}", PIPELINES[name])
+            away = Fault(at, after, error=lambda: UnavailableError("away"))
+            assert life.replay(fault=away, timeout=1).status == "done"
+            call = f"{'after' if after else 'before'} call {at} ({counter.calls[at - 1]})"
+            assert outcome(life).replace(f"{at}{after}", "whole") == wanted, f"away {call}"
+
+
+def test_a_service_that_stays_away_is_named_and_the_replay_goes_on_later(tmp_path: Path) -> None:
+    life, counter = lived(tmp_path / "whole"), Fault()
+    life.replay(fault=counter)
+    wanted = outcome(life)
+    life = lived(tmp_path / "it")
+    compute = life.flink.bounded
+
+    def last(spec: BatchSpec) -> None:
+        compute(spec)
+        life.druid.down = True
+
+    life.flink.bounded = last
+    with pytest.raises(UnavailableError, match=r"step verify.*Druid's coordinator does not answer"):
+        life.replay()
+    life.druid.down = False
+    life.replay()
+    assert outcome(life).replace("it", "whole") == wanted
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -249,6 +285,28 @@ def test_a_computation_that_flink_has_forgotten_is_begun_anew_elsewhere(tmp_path
     assert (done.status, done.attempt) == ("done", 2)
 
 
+def test_a_job_that_flink_forgets_while_it_is_awaited_is_run_anew(tmp_path: Path) -> None:
+    """A JobManager that is killed after the job's end knows nothing of it; nor would it ever."""
+    life = lived(tmp_path)
+    compute = life.flink.bounded
+
+    def forgotten(spec: BatchSpec) -> None:
+        compute(spec)
+        life.flink.bounded = compute
+        taken = life.flink.job
+
+        def job(job_id: str) -> Job | None:
+            if job_id == spec.job_id and job_id in life.flink._jobs:
+                life.flink.forget(spec.job_id)
+            return taken(job_id)
+
+        life.flink.job = job  # type: ignore[method-assign]
+
+    life.flink.bounded = forgotten
+    assert life.replay(timeout=5).attempt == 2
+    assert life.rows(0, 60_000) == [(0, 1), (0, 2)]
+
+
 def test_a_failed_publication_is_tried_anew_under_another_id(tmp_path: Path) -> None:
     life, counter = lived(tmp_path / "whole"), Fault()
     life.replay(fault=counter)
@@ -258,6 +316,35 @@ def test_a_failed_publication_is_tried_anew_under_another_id(tmp_path: Path) -> 
     life.druid.tasks["penstock_replay_test_r1_1"] = "FAILED"
     assert life.replay().task == 2
     assert life.rows(0, 60_000) == [(0, 1), (0, 2)]
+
+
+def test_a_publication_that_dies_with_its_indexer_is_handed_off_and_tried_anew(tmp_path: Path) -> None:
+    """The tasks that read die with it: one whose end was not seen may have begun again, with rows of the range."""
+    life = lived(tmp_path / "whole")
+    life.replay()
+    wanted = life.rows()
+    life = lived(tmp_path / "it")
+    submit = life.druid.submit_task
+
+    def dies(spec: Mapping[str, Any]) -> None:
+        life.druid.submit_task = submit  # type: ignore[method-assign]
+        life.druid.tasks[spec["id"]] = "FAILED"
+        life.druid.failure = "This task disappeared on the worker where it was assigned. See overlord logs."
+        life.druid.fail_task("sales")
+
+    life.druid.submit_task = dies  # type: ignore[method-assign]
+    done = life.replay(timeout=5)
+    assert (done.status, done.task) == ("done", 2)
+    assert life.rows() == wanted
+
+
+def test_a_publication_that_fails_by_itself_is_not_tried_anew(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    life.druid.submit_task = lambda spec: life.druid.tasks.update({spec["id"]: "FAILED"})  # type: ignore[method-assign]
+    with pytest.raises(PenstockError, match="failed: the reason in one line") as told:
+        life.replay(timeout=5)
+    assert "goes on from there" in str(told.value.hint)
+    assert life.replays.read()["r1"].task == 1
 
 
 def test_replays_are_listed_in_the_order_in_which_they_ended(tmp_path: Path) -> None:
