@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from penstock.druid import supervisor_spec
-from penstock.errors import NotEqualError, PenstockError, RefusedError
+from penstock.errors import NotEqualError, PenstockError, RefusedError, UnavailableError
 from penstock.lock import environment_lock
 from penstock.replay.acts import ASK_EVERY, Work, again
 from penstock.replay.derive import publish_spec, task_id
@@ -35,7 +35,7 @@ def hand_off(work: Work, replay: Replay) -> Replay:
     druid, name = work.services.druid, work.pipeline.name
     assert replay.settled is not None
     wanted = replay.settled.out
-    groups = range(supervisor_spec(work.pipeline, work.settings.env)["spec"]["ioConfig"]["taskCount"])
+    groups = _groups(work)
     asked, since, before = 0.0, 0.0, set[str]()
 
     def probe() -> bool | Pending:
@@ -61,6 +61,25 @@ def hand_off(work: Work, replay: Replay) -> Replay:
 
     work.until(f"Druid's tasks of {name}", probe, interval=min(0.5, work.steady / 4), hint="`penstock logs`")
     return replay
+
+
+def ask_hand_off(work: Work, replay: Replay) -> None:
+    """Ask the tasks that hold rows of the range to publish them while it is computed: half a minute that is not waited.
+
+    A request that is lost costs time only: `hand_off` looks at every task, and asks again.
+    """
+    assert replay.settled is not None
+    druid, wanted = work.services.druid, replay.settled.out
+    try:
+        reading = druid.reading(work.pipeline.name)
+        if not reading.publishing and any(_behind(starts, wanted) for starts in reading.active.values()):
+            druid.hand_off(work.pipeline.name, _groups(work))
+    except UnavailableError as error:
+        work.progress.update(f"hand-off is asked for later: {error.message}")
+
+
+def _groups(work: Work) -> range:
+    return range(supervisor_spec(work.pipeline, work.settings.env)["spec"]["ioConfig"]["taskCount"])
 
 
 def _behind(starts: Mapping[int, int], wanted: Mapping[int, int]) -> bool:
