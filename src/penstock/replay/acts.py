@@ -15,7 +15,7 @@ from penstock.errors import PenstockError, RefusedError
 from penstock.flink.savepoint import source_offsets
 from penstock.lifecycle import start, stop
 from penstock.pipeline import Pipeline
-from penstock.replay.derive import batch_job_id, batch_spec, replay_folder
+from penstock.replay.derive import batch_job_id, batch_spec, replay_folder, verifier_id
 from penstock.replay.facts import live, log_facts
 from penstock.replay.record import Cut, Replay, Settled
 from penstock.replay.scope import Scope, utc
@@ -272,6 +272,8 @@ def verify_files(work: Work, replay: Replay) -> Replay:
         replay.cut.high,
         work.folder(replay, replay.attempt),
         work.progress,
+        rate=replay.asked.rate,
+        client_id=verifier_id(work.settings.env, work.pipeline),
     )
     return replay.but(figures=replace(replay.figures, computed=done.computed, compared=done.compared))
 

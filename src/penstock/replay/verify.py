@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,17 +44,29 @@ class Verified:
 
 
 def verify(
-    pipeline: Pipeline, scope: Scope, kafka: KafkaService, low: Offsets, high: Offsets, files: Path, show: Progress
+    pipeline: Pipeline,
+    scope: Scope,
+    kafka: KafkaService,
+    low: Offsets,
+    high: Offsets,
+    files: Path,
+    show: Progress,
+    *,
+    rate: float | None = None,
+    client_id: str | None = None,
 ) -> Verified:
     """Compare the files in `files` with the log's records of low <= offset < high.
 
     Every event of the range is counted; each row is recomputed, or where the log is long, those of every n-th window.
-    Raises NotEqualError naming what differs.
+    At most `rate` records a second are read, under the name `client_id`, by which the brokers may limit it.  Raises
+    NotEqualError naming what differs.
     """
     total = sum(max(0, high[partition] - low[partition]) for partition in high)
     share = 1 + total // ALL
     with duckdb.connect() as connection:
-        _load_events(connection, pipeline, scope, kafka, low, high, share, show)
+        log = paced(_chunks(kafka.read_arrow(pipeline.source.name, low, high, client_id=client_id)), rate)
+        _load_broken(connection, pipeline, kafka)
+        _load_events(connection, pipeline, scope, ahead(log), share, show)
         _load_computed(connection, pipeline, files)
         show.update("comparing with the log")
         problems = [
@@ -92,16 +106,13 @@ def _load_events(
     connection: duckdb.DuckDBPyConnection,
     pipeline: Pipeline,
     scope: Scope,
-    kafka: KafkaService,
-    low: Offsets,
-    high: Offsets,
+    log: Iterator[pa.Table],
     share: int,
     show: Progress,
 ) -> None:
     """Fill `events` (those of the windows that are recomputed) and `counted` (events of each segment, all of them)."""
     topic = pipeline.source
     time = expr.DUCKDB.name(topic.event_time)
-    _load_broken(connection, pipeline, kafka)
     in_range = (
         f"{time} >= {scope.start} AND {time} < {scope.events_end} AND {time} - {millis(topic.too_early)} <= _timestamp"
     )
@@ -109,7 +120,7 @@ def _load_events(
     connection.execute(f"CREATE TABLE events (_partition INT, _offset BIGINT, _timestamp BIGINT, {fields})")
     connection.execute("CREATE TABLE counts (_segment BIGINT, n BIGINT)")
     done = 0
-    for chunk in _chunks(kafka.read_arrow(topic.name, low, high)):
+    for chunk in log:
         connection.register("chunk", chunk)
         # A table first: the planner may move the parsing before the join that takes broken records out.
         connection.execute(
@@ -142,6 +153,27 @@ def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
             held = []
     if held:
         yield pa.Table.from_batches(held)
+
+
+def paced(chunks: Iterator[pa.Table], rate: float | None) -> Iterator[pa.Table]:
+    """Hold the chunks back so that no more than `rate` records a second pass; None holds nothing back."""
+    began, done = time.monotonic(), 0
+    for chunk in chunks:
+        yield chunk
+        done += chunk.num_rows
+        if rate is not None:
+            time.sleep(max(0.0, began + done / rate - time.monotonic()))
+
+
+def ahead(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the chunks, each read while the caller works on the one before: DuckDB and Kafka's client both let go of
+    Python's lock meanwhile.
+    """
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = reader.submit(next, chunks, None)
+            yield chunk
 
 
 def _load_broken(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, kafka: KafkaService) -> None:

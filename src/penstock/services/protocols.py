@@ -47,6 +47,7 @@ class KafkaService(Protocol):
         *,
         committed: bool = True,
         with_headers: bool = False,
+        client_id: str | None = None,
     ) -> Iterable[pa.RecordBatch]: ...
 
 
