@@ -19,7 +19,7 @@ from penstock.replay.facts import Facts, Live, LogFacts, log_facts
 from penstock.replay.record import Asked, Count, Cut, Figures, Replay, Settled, from_bytes, to_bytes
 from penstock.replay.run import new_id
 from penstock.replay.scope import Scope, scope, segments, utc
-from penstock.replay.steps import plan, refusals, steps, words
+from penstock.replay.steps import Plan, expected_seconds, plan, refusals, steps, words
 from penstock.segments import moment
 from penstock.services.memory_kafka import MemoryKafka
 from penstock.settings import Environment, FlinkSettings, KafkaSettings
@@ -225,6 +225,19 @@ def test_a_rate_is_shared_by_the_subtasks() -> None:
     spec = batch_spec(TUMBLE, ENV, found, replay="r", attempt=1, low={0: 0}, cut={0: 9}, parallelism=2, rate=1000)
     assert "`throttle`(CAST(500.000 AS DOUBLE), `_offset`)" in spec.statement
     assert any("CREATE TEMPORARY FUNCTION `throttle`" in table for table in spec.tables)
+
+
+def test_a_plan_says_how_long_it_takes_and_a_rate_holds_for_both_reads_of_the_log() -> None:
+    found = scope(TUMBLE, "1970-01-01T00:00", "1970-01-01T01:00")
+
+    def seconds(rows: int, rate: float | None, dry_run: bool = True) -> float:
+        replay = replace(_replay(TUMBLE), asked=Asked(0, HOUR, 0, HOUR, dry_run=dry_run, rate=rate))
+        made = Plan(replay, found, tuple(steps(TUMBLE, found, replay, {0: 0}, {0: rows})))
+        return expected_seconds(made)
+
+    assert seconds(0, None, dry_run=False) > seconds(0, None) > 0
+    assert seconds(100_000, 1_000) - seconds(0, 1_000) == pytest.approx(2 * 100)
+    assert seconds(100_000, 1e9) == seconds(100_000, None) < 10
 
 
 def test_a_limit_of_the_brokers_is_shared_by_the_subtasks_and_taken_away_again() -> None:
