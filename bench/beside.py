@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 
 from bench import history
 from bench.stage import Stage
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, RefusedError
 from penstock.pipeline import Pipeline
 from penstock.replay import run as replaying
 from penstock.replay.derive import batch_job_id
@@ -26,23 +26,29 @@ THROTTLED = "fetch-throttle-time-max"
 LOOK = 2.0
 
 
+class _OverError(Exception):
+    """What was measured beside the replay is over."""
+
+
 @dataclass
 class Beside:
-    """What the replays did meanwhile: how many ended, and for how long the broker held consumers back (ms, the most).
+    """For how long the broker held consumers back (ms, the most), while replays ran.
 
-    It is their progress, too: each sign of it is a moment to look.
+    It is their progress, too: each sign of it is a moment to look, and to end.
     """
 
     stage: Stage
     live: str
-    done: int = 0
     job: str = ""
     held: float = 0.0
     live_held: float = 0.0
     failure: BaseException | None = None
     looked: float = 0.0
+    over: threading.Event = field(default_factory=threading.Event)
 
     def update(self, _: str) -> None:
+        if self.over.is_set():
+            raise _OverError
         if time.monotonic() - self.looked >= LOOK:
             self.looked = time.monotonic()
             self.held = max(self.held, held_back(self.stage, self.job))
@@ -51,20 +57,16 @@ class Beside:
 
 @contextmanager
 def replays(stage: Stage, pipeline: Pipeline, hours: int, *, live: str, rate: float | None = None) -> Iterator[Beside]:
-    """Replay the same hours again and again, all steps of it, until `with` ends; the one under way is finished.
+    """Replay the same hours again and again, all steps of it, until `with` ends; the one under way is then given up.
 
     `live` is the id of the job that runs beside.
     """
-    quiet, over = Stage(stage.settings, stage.services, Silent()), threading.Event()
-    found = Beside(quiet, live)
+    found = Beside(stage, live)
 
     def run() -> None:
         try:
-            while not over.is_set():
-                made = history.ready(quiet, pipeline, hours, rate=rate)
-                found.job = batch_job_id(stage.settings.env.name, made.replay.id, 1)
-                replaying.run(pipeline, made.replay, stage.services, stage.settings, progress=found)
-                found.done += 1
+            while not found.over.is_set():
+                _replay(stage, pipeline, hours, rate, found)
         except BaseException as error:
             found.failure = error
 
@@ -73,10 +75,23 @@ def replays(stage: Stage, pipeline: Pipeline, hours: int, *, live: str, rate: fl
     try:
         yield found
     finally:
-        over.set()
+        found.over.set()
         thread.join()
     if found.failure is not None:
-        raise PenstockError(f"the replay beside failed: {found.failure}")
+        raise PenstockError(f"the replay beside failed: {found.failure!r}")
+
+
+def _replay(stage: Stage, pipeline: Pipeline, hours: int, rate: float | None, found: Beside) -> None:
+    made = history.ready(replace(stage, progress=Silent()), pipeline, hours, rate=rate)
+    found.job = batch_job_id(stage.settings.env.name, made.replay.id, 1)
+    try:
+        replaying.run(pipeline, made.replay, stage.services, stage.settings, progress=found)
+    except _OverError:
+        try:
+            replaying.abandon(pipeline, made.replay, stage.services, stage.settings)
+        except RefusedError:
+            # Druid is publishing it: it is soon done.
+            replaying.run(pipeline, made.replay, stage.services, stage.settings)
 
 
 def limited(settings: Settings, bytes_per_second: float) -> Settings:
@@ -87,16 +102,23 @@ def limited(settings: Settings, bytes_per_second: float) -> Settings:
 
 def held_back(stage: Stage, job_id: str) -> float:
     """Return how long the broker held an answer back from the consumers of a running job: ms, the most of all."""
-    rest = f"{stage.settings.env.flink.rest}/jobs/{job_id}"
-    found: list[float] = []
+    rest, found = f"{stage.settings.env.flink.rest}/jobs/{job_id}", [0.0]
     with httpx.Client(trust_env=False, timeout=30) as client:
-        for vertex in client.get(rest).json().get("vertices", []):
-            metrics = f"{rest}/vertices/{vertex['id']}/subtasks/metrics"
-            names = [item["id"] for item in client.get(metrics).json() if item["id"].endswith(THROTTLED)]
-            if names:
-                answer: list[dict[str, Any]] = client.get(metrics, params={"get": ",".join(names)}).json()
-                found += [float(item["max"]) for item in answer if str(item["max"]) != "NaN"]
-    return max(found, default=0.0)
+
+        def ask(path: str, **params: str) -> Any:
+            """Return Flink's answer; nothing for a job that has ended or is not there yet."""
+            try:
+                answer = client.get(f"{rest}{path}", params=params)
+            except httpx.HTTPError:
+                return {}
+            return {} if answer.is_error else answer.json()
+
+        for vertex in dict(ask("")).get("vertices", []):
+            metrics = f"/vertices/{vertex['id']}/subtasks/metrics"
+            names = [item["id"] for item in ask(metrics) if item["id"].endswith(THROTTLED)]
+            values = ask(metrics, get=",".join(names)) if names else []
+            found += [float(item["max"]) for item in values if item["max"] != "NaN"]
+    return max(found)
 
 
 def live_job(stage: Stage, pipeline: Pipeline) -> str:

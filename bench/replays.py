@@ -23,8 +23,8 @@ BESIDE_BYTES = 5_000_000
 
 def replays(stage: Stage, sizes: Sizes) -> Iterator[Line]:
     """The jobs in turn, then the whole, then the day, then latency with and without."""
-    history.fill(stage, declared.hours, sizes.hours, sizes.hours * 3600 * RATE)
     latency.start(stage, HOURS)
+    history.fill(stage, declared.hours, sizes.hours, sizes.hours * 3600 * RATE)
     history.ready(stage, HOURS, sizes.hours)
     yield from _jobs(stage, sizes)
     yield from _whole(stage, sizes)
@@ -64,8 +64,8 @@ def _whole(stage: Stage, sizes: Sizes) -> Iterator[Line]:
 
 
 def _day(stage: Stage, sizes: Sizes) -> Iterator[Line]:
-    history.fill(stage, declared.day, 24, sizes.day)
     latency.start(stage, DAY)
+    history.fill(stage, declared.day, 24, sizes.day)
     done = history.replay(stage, DAY, 24)
     latency.end(stage, DAY)
     yield from day_lines(done, load())
@@ -92,7 +92,7 @@ def _beside(stage: Stage, sizes: Sizes) -> Iterator[Line]:
             (f"a replay of --rate {BESIDE_RATE:,} beside", stage, BESIDE_RATE),
             (f"a replay with a quota of {BESIDE_BYTES / 1e6:g} MB/s beside", limited, None),
         ):
-            with beside.replays(where, HOURS, 1, live=live, rate=rate) as found:
+            with beside.replays(where, HOURS, sizes.hours, live=live, rate=rate) as found:
                 line = _latency(title, latency.row_latencies(stage, feed, sizes.seconds))
             held = (
                 f"held back by the broker: its consumers {found.held:,.0f} ms, the live job's {found.live_held:,.0f} ms"
