@@ -6,5 +6,9 @@ declared.py     the pipelines that are measured
 read.py         Kafka's own consumer benchmark
 throughput.py   bounded jobs, bare and Penstock in turn
 feed.py watch.py latency.py   events at a steady pace, and how soon Druid returns them
+replays.py      the section on replay:
+    batch.py        its bounded job; `batch.sql` is what it is held against
+    history.py      whole replays of a history
+    beside.py       replays that run beside live rows
 stats.py report.py facts.py   figures, the table, and what it was measured on
 """

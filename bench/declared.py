@@ -22,10 +22,21 @@ faulty = Topic("bench.faulty.v1", _CLICK, event_time="at", out_of_orderness="2 s
 
 TUMBLE, HOP = Tumble("1 s"), Hop(size="10 s", slide="1 s")
 
+#: What is replayed: hours as they come at RATE, and a whole day, thinner.
+hours = Topic("bench.hours.v1", _CLICK, event_time="at", out_of_orderness="2 s", key="user", partitions=4)
+day = Topic("bench.day.v1", _CLICK, event_time="at", out_of_orderness="2 s", key="user", partitions=4)
+
 
 def windowed(name: str, topic: Topic, window: Tumble | Hop) -> Pipeline:
     """Return clicks by page (20 of them) and window."""
     return Pipeline(name, topic, Aggregate(window, by=["page"], measures=MEASURES), Datasource(dimensions=["page"]))
+
+
+def replayed(name: str, topic: Topic) -> Pipeline:
+    """Return clicks by page, country (some 370 pairs) and minute, in segments of an hour."""
+    by = ["page", "country"]
+    transform = Aggregate(Tumble("1 min"), by=by, measures=MEASURES)
+    return Pipeline(name, topic, transform, Datasource(dimensions=by))
 
 
 #: Readings of sensors: `seq` numbers them all, and those of one sensor keep their order all the way.

@@ -55,6 +55,14 @@ def latency(measured: str, spread: Spread, load: float, *, of: str, aim_p99: flo
     return Line(measured, result, detail, load, f"p99 < {_ms(aim_p99)}", spread.p99 < aim_p99)
 
 
+def real_time(measured: str, history: float, took: float, detail: str, load: float, *, aim: float | None) -> Line:
+    """`history` is the seconds that were replayed, `took` those of the wall clock."""
+    times = history / took
+    if aim is None:
+        return Line(measured, f"{times:,.0f} times real time", detail, load)
+    return Line(measured, f"{times:,.0f} times real time", detail, load, f">= {aim:,.0f}", times >= aim)
+
+
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:,.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
 
@@ -70,17 +78,37 @@ def table(lines: Sequence[Line], title: str) -> Table:
     return made
 
 
-def markdown(lines: Sequence[Line], facts: Mapping[str, str], method: str) -> str:
-    """Return the page: the facts, the table, and how each figure is measured."""
-    rows = [COLUMNS, tuple("---:" if name == "Load" else "---" for name in COLUMNS), *(line.cells for line in lines)]
+def markdown(tables: Mapping[str, Sequence[Line]], facts: Mapping[str, str], method: str) -> str:
+    """Return the page: each part's facts and table, by its title, and how each figure is measured."""
     parts = [
         "# Measurements",
-        "`make bench` writes this page.  Every figure is of one run, side by side on one native stack.",
-        "\n".join(f"- {name}: {value}" for name, value in facts.items()),
-        "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows),
+        "`make bench` writes this page, `python -m bench replay` (or another part's name) that part alone.  The "
+        "figures of a part are of one run, side by side on one native stack.",
+        *(part(title, lines, facts) for title, lines in tables.items()),
         method.strip(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def part(title: str, lines: Sequence[Line], facts: Mapping[str, str]) -> str:
+    """Return one part of the page: its title, what it was measured on, its table."""
+    rows = [COLUMNS, tuple("---:" if name == "Load" else "---" for name in COLUMNS), *(line.cells for line in lines)]
+    measured_on = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    cells = "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows)
+    return f"## {title}\n\n{measured_on}\n\n{cells}"
+
+
+def replaced(page: str, title: str, text: str, method: str) -> str:
+    """Return the page with the part of this title changed to `text`, or put before the method where it has none."""
+    head, *parts = page.split("\n## ")
+    kept = [item for item in parts if not method.strip().startswith(f"## {item.splitlines()[0]}")]
+    names = [item.splitlines()[0] for item in kept]
+    new = text.removeprefix("## ").strip() + "\n"
+    if title in names:
+        kept[names.index(title)] = new
+    else:
+        kept.append(new)
+    return "\n## ".join([head, *kept]) + "\n" + method.strip() + "\n"
 
 
 def _cell(text: str) -> str:

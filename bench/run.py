@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from bench import declared, latency, report, throughput
 from bench.read import consumer_benchmark
+from bench.replays import replays
 from bench.report import Line
 from bench.sizes import RATE, Sizes
 from bench.stage import Stage, load
@@ -90,4 +91,4 @@ def latencies(stage: Stage, sizes: Sizes) -> Iterator[Line]:
     latency.end(stage, declared.seconds)
 
 
-SECTIONS: Mapping[str, Section] = {"throughput": throughputs, "latency": latencies}
+SECTIONS: Mapping[str, Section] = {"throughput": throughputs, "latency": latencies, "replay": replays}

@@ -13,6 +13,8 @@ class Sizes:
     """`events` are read by each bounded job, `rounds` is how often each job of a pair runs.
 
     `history` rows are in Druid before latency is measured, for `seconds`; `queries` is for each kind of query.
+    `hours` of RATE events/s are replayed as a whole, and one of them by each job of a pair; a day of hours is published
+    that holds `day` events.
     """
 
     events: int
@@ -20,7 +22,9 @@ class Sizes:
     history: int
     seconds: float
     queries: int
+    hours: int
+    day: int
 
 
-FULL = Sizes(events=3_000_000, rounds=5, history=200_000, seconds=45, queries=300)
-QUICK = Sizes(events=500_000, rounds=1, history=20_000, seconds=15, queries=100)
+FULL = Sizes(events=3_000_000, rounds=5, history=200_000, seconds=45, queries=300, hours=6, day=1_000_000)
+QUICK = Sizes(events=500_000, rounds=1, history=20_000, seconds=15, queries=100, hours=1, day=200_000)

@@ -7,7 +7,7 @@ before (planning, scheduling, deploying) is the same for both and would only bri
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -21,6 +21,7 @@ from penstock.errors import NotEqualError, PenstockError
 from penstock.flink.spec import JobSpec
 from penstock.flink.submit import submit
 from penstock.pipeline import Hop, Pipeline
+from penstock.replay.derive import BatchSpec
 from penstock.services.flink import Flink
 from penstock.services.kafka import Kafka
 from penstock.topics import TopicSpec, dlq_topic, late_topic, out_topic, topic_specs
@@ -82,15 +83,19 @@ def warm_up(stage: Stage, pairs: list[Pipeline], alone: list[Pipeline]) -> None:
 
 def run(stage: Stage, spec: JobSpec, events: int) -> Run:
     """Submit the job, wait for its end, return what it did a second."""
-    flink = Flink(stage.settings.env.flink)
+    return timed(stage, spec, events, lambda: submit(stage.settings, [spec], stage.progress))
+
+
+def timed(stage: Stage, spec: JobSpec | BatchSpec, events: int, start: Callable[[], None]) -> Run:
+    """Call `start`, which submits the job, wait for its end, return what it did a second."""
     before = stage.cpu_seconds(TASK_MANAGER)
-    submit(stage.settings, [spec], stage.progress)
-    seconds = _finished(stage, flink, spec)
+    start()
+    seconds = _finished(stage, Flink(stage.settings.env.flink), spec)
     cpu = stage.cpu_seconds(TASK_MANAGER) - before
     return Run(events / seconds, cpu * 1e6 / events)
 
 
-def _finished(stage: Stage, flink: Flink, spec: JobSpec) -> float:
+def _finished(stage: Stage, flink: Flink, spec: JobSpec | BatchSpec) -> float:
     def probe() -> Mapping[str, Any] | Pending:
         job = flink.job(spec.job_id)
         if job is None or job.live or job.leaving:

@@ -40,11 +40,15 @@ class _Section(BaseModel):
 
 
 class KafkaSettings(_Section):
-    """`client` holds librdkafka/Java client properties that both understand (SASL, TLS), with `${NAME}` for secrets."""
+    """`client` holds librdkafka/Java client properties that both understand (SASL, TLS), with `${NAME}` for secrets.
+
+    `replay_bytes_per_second` is the most that a pipeline's replays fetch from each broker; None sets no limit.
+    """
 
     bootstrap: str = "127.0.0.1:19092"
     replication: int = Field(1, ge=1)
     client: dict[str, str] = {}
+    replay_bytes_per_second: float | None = Field(None, gt=0)
 
 
 class FlinkSettings(_Section):

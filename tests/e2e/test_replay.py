@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -28,6 +30,7 @@ from penstock.pipeline import Aggregate, Pipeline
 from penstock.replay.scope import Scope, utc, widened
 from penstock.segments import moment
 from penstock.services.druid import Druid
+from penstock.stack import java
 
 from ..cli import Cli
 
@@ -211,6 +214,37 @@ def test_a_random_range_becomes_the_oracles_and_the_rest_stays(disordered: Cli, 
         at = moment("", hour)
         # The old sum, then the new one, and nothing between.
         assert seen == list(dict.fromkeys(sum_ for sum_ in (old.get(at), new.get(at)) if sum_)), hour
+
+
+def _quotas(shop: Cli) -> dict[str, float]:
+    """Return the client ids that the broker limits, as Kafka's own tool tells them: bytes a second."""
+    tool = ["kafka.admin.ConfigCommand", "--bootstrap-server", shop.stack.env.kafka.bootstrap]
+    command = [str(java.find(shop.stack.stack)), "-Xmx256m", "-cp", f"{shop.stack.jars / 'kafka'}/*", *tool]
+    done = subprocess.run(
+        [*command, "--describe", "--entity-type", "clients"], capture_output=True, text=True, timeout=120, check=True
+    )
+    found = re.findall(r"client-id '([^']+)' are consumer_byte_rate=(\S+)", done.stdout)
+    return {client_id: float(rate) for client_id, rate in found}
+
+
+def test_the_brokers_limit_what_a_replay_reads_as_long_as_the_file_says_so(disordered: Cli) -> None:
+    words = ("replay", "clicks_tumble", "--from", START, "--to", END, "--dry-run")
+    file = disordered.project / "penstock.toml"
+    text = file.read_text()
+    assert "# replay_bytes_per_second = 50_000_000" in text
+    file.write_text(text.replace("# replay_bytes", "replay_bytes"))
+    try:
+        disordered.run(*words)
+        limits = _quotas(disordered)
+    finally:
+        file.write_text(text)
+    name = "penstock-native-clicks_tumble-replay"
+    subtasks = {client_id: rate for client_id, rate in limits.items() if client_id != f"{name}-verify"}
+    assert limits[f"{name}-verify"] == 50_000_000
+    assert subtasks and all(client_id.startswith(f"{name}-") for client_id in limits), "nobody else is limited"
+    assert set(subtasks.values()) <= {25_000_000, 50_000_000}, "shared by the subtasks"
+    disordered.run(*words)
+    assert _quotas(disordered) == {}
 
 
 def test_run_again_it_changes_nothing(disordered: Cli) -> None:

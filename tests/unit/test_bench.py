@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from bench import declared, jobs, latency, report
+from bench import batch, declared, history, jobs, latency, replays, report
+from bench.batch import Stretch
 from bench.feed import Feed
+from bench.history import Whole
 from bench.latency import SENSORS, closed, events_in, newly_seen, reading, tick
 from bench.read import fetch_rate
 from bench.stage import ROOT, Stage
@@ -18,6 +21,7 @@ from bench.throughput import first_running
 from rich.console import Console
 
 from penstock.errors import NotEqualError, PenstockError
+from penstock.replay.record import Asked, Count, Figures, Replay
 from penstock.services.protocols import Services
 from penstock.settings import Environment, FlinkSettings, KafkaSettings, load_settings
 from penstock.validate import problems
@@ -79,11 +83,67 @@ def test_the_table_and_the_page_hold_every_line() -> None:
     console.print(report.table(lines, "today"))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1,000 events/s" in shown and ">= 0.9 missed" in shown and "today" in shown
-    page = report.markdown(lines, {"Date": "today", "Command": "`make bench`"}, "## How\n")
-    assert "- Date: today\n- Command: `make bench`\n" in page
+    page = report.markdown({"Throughput": lines}, {"Date": "today", "Command": "`make bench`"}, "## How\n")
+    assert "## Throughput\n\n- Date: today\n- Command: `make bench`\n" in page
     assert "| bare | 1,000 events/s | 1 run; 2.00 µs CPU/event |  | 1.5 |\n" in page
     assert "| ours \\| bare | 0.50 |" in page
     assert page.endswith("## How\n")
+
+
+def test_one_part_of_the_page_is_measured_again_and_the_others_are_left() -> None:
+    lines = {name: [report.throughput(f"in {name}", [1_000.0], [2.0], 1.5)] for name in ("Throughput", "Replay")}
+    page = report.markdown(lines, {"Date": "yesterday"}, "## How\n\nOnce.\n")
+    anew = report.part("Replay", [report.throughput("in Replay", [9_000.0], [2.0], 1.5)], {"Date": "today"})
+    changed = report.replaced(page, "Replay", anew, "## How\n\nOtherwise.\n")
+    first, second = changed.split("\n## Replay\n")
+    assert first.rstrip() == page.split("\n## Replay\n")[0].rstrip()
+    assert "9,000 events/s" in second and "yesterday" not in second and "Once" not in second
+    assert changed.endswith("\n\n## How\n\nOtherwise.\n") and changed.count("## How") == 1
+    assert report.replaced(changed, "Replay", anew, "## How\n\nOtherwise.\n") == changed
+    without = report.markdown({"Throughput": lines["Throughput"]}, {"Date": "yesterday"}, "## How\n")
+    added = report.replaced(without, "Replay", anew, "## How\n")
+    assert added == without.removesuffix("## How\n") + anew + "\n\n## How\n"
+
+
+def test_a_history_is_replayed_so_many_times_as_fast_as_it_came() -> None:
+    met, missed = (report.real_time("all", 3600, took, "x", 1, aim=300) for took in (12.0, 12.1))
+    assert (met.cells[1], met.cells[3]) == ("300 times real time", ">= 300 met") and missed.met is False
+    assert report.real_time("compute", 3600, 36, "x", 1, aim=None).cells[1::2] == ("100 times real time", "")
+
+
+def test_a_publication_is_told_with_what_came_before() -> None:
+    seconds = {"close": 0.4, "compute": 20.0, "hand off": 7.0, "publish": 4.0, "check": 6.5}
+    counts = {hour: Count(rows=10, events=100) for hour in range(24)}
+    asked = Asked(0, 1, 0, 1)
+    done = Whole(Replay("r", "p", "v", asked, seconds=seconds, figures=Figures(after=counts)), 40.0)
+    published, handed_off = replays.day_lines(done, 1.0)
+    assert (published.result, published.detail, published.met) == ("10.5 s", "24 segments, 240 rows", False)
+    assert handed_off.result == "7.0 s" and handed_off.detail.endswith(
+        "compute 20.0, hand off 7.0, publish 4.0, check 6.5"
+    )
+
+
+def test_the_bounded_jobs_read_and_write_alike() -> None:
+    pipeline = declared.replayed("bench_hours", declared.hours)
+    assert problems(pipeline) == []
+    made = Stretch(pipeline, history.scope(pipeline, 2), {0: 5, 1: 7}, {0: 10, 1: 9})
+    assert made.records == 7
+    ours, bare = batch.replay_job(made, ENV, 1), batch.bare_job(made, ENV, 2)
+    own = {"pipeline.name", "$internal.pipeline.job-id"}
+    assert {key for key in ours.config if ours.config[key] != bare.config.get(key)} == own
+    for spec in (ours, bare):
+        assert "'scan.startup.specific-offsets' = 'partition:0,offset:5;partition:1,offset:7'" in spec.tables[0]
+        assert "'scan.bounded.specific-offsets' = 'partition:0,offset:10;partition:1,offset:9'" in spec.tables[0]
+        assert "'connector' = 'filesystem'" in spec.tables[1] and spec.folder in spec.tables[1]
+        assert "INTERVAL '1' MINUTE" in spec.statement and str(made.scope.end) in spec.statement
+    assert ours.job_id != bare.job_id and ours.folder != bare.folder
+
+
+def test_the_clicks_of_files_are_added_up(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a", "b")]
+    for number, file in enumerate(files):
+        file.write_text(f'{{"clicks":{number + 1},"page":"x"}}\n{{"clicks":10}}\n', encoding="utf-8")
+    assert history.clicks(files) == 23
 
 
 def test_the_consumer_benchmarks_answer() -> None:

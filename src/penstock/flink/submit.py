@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from penstock.errors import PenstockError, UnavailableError
+from penstock.flink.quota import QuotaError, set_quotas
 from penstock.flink.spec import JobSpec
 from penstock.settings import Settings
 from penstock.wait import Progress, Silent
@@ -44,7 +45,10 @@ def submit(settings: Settings, specs: Sequence[JobSpec], progress: Progress | No
 
 
 def submit_batch(settings: Settings, spec: BatchSpec, progress: Progress | None = None) -> None:
-    """Submit a bounded job; one that Flink already has is success.  Its statement is planned anew: it has no state."""
+    """Submit a bounded job; one that Flink already has is success.  Its statement is planned anew: it has no state.
+
+    Its consumers' quotas are set first.
+    """
     request = {"rest": settings.env.flink.rest, "jobs": [asdict(spec) | {"plan": None}]}
     _run(request, settings.jars, settings.home / "logs", progress or Silent())
 
@@ -121,6 +125,9 @@ def _failure(report: dict[str, str], rest: str | None, logs: Path) -> PenstockEr
     pipeline, reason, hint = report["pipeline"], report["error"], f"the planner's log is in {logs}"
     if "Connection refused" in reason:
         return UnavailableError(f"{pipeline}: Flink does not answer at {rest}: {reason}", hint=hint)
+    if report.get("refused") == "quota":
+        way = "allow its user to AlterConfigs on the cluster, or take replay_bytes_per_second out of penstock.toml"
+        return PenstockError(f"{pipeline}: Kafka refused the quota of its replays: {reason}", hint=f"{way}; {hint}")
     return PenstockError(f"{pipeline}: Flink refused the job: {reason}", hint=hint)
 
 
@@ -148,6 +155,10 @@ def _submit_one(job: dict[str, Any], rest: str | None) -> None:
     for key, value in {**_target(rest), **job["config"]}.items():
         configuration.set_string(key, value)
     bounded = job["plan"] is None
+    if bounded:
+        from pyflink.java_gateway import get_gateway
+
+        set_quotas(get_gateway().jvm, job["client"], job["quotas"])
     builder = EnvironmentSettings.new_instance()
     builder = builder.in_batch_mode() if bounded else builder.in_streaming_mode()
     environment = TableEnvironment.create(builder.with_configuration(configuration).build())
@@ -196,7 +207,8 @@ def _main() -> int:
                 _report(pipeline=job["pipeline"], state="already there")
                 continue
             print(error, flush=True)
-            _report(pipeline=job["pipeline"], error=_root_cause(error))
+            refused = "quota" if isinstance(error, QuotaError) else "job"
+            _report(pipeline=job["pipeline"], error=_root_cause(error), refused=refused)
             return 1
     return 0
 

@@ -16,7 +16,7 @@ from penstock.flink.savepoint import source_offsets
 from penstock.generation import deployed
 from penstock.lifecycle import start, stop
 from penstock.pipeline import Pipeline
-from penstock.replay.derive import batch_job_id, batch_spec, replay_folder
+from penstock.replay.derive import batch_job_id, batch_spec, replay_folder, verifier_id
 from penstock.replay.facts import live, log_facts
 from penstock.replay.record import Cut, Replay, Settled
 from penstock.replay.scope import EVER, Scope, utc
@@ -307,6 +307,8 @@ def verify_files(work: Work, replay: Replay) -> Replay:
         work.progress,
         # A new generation's dead-letter topic does not reach back to the range.
         broken=dead_letters(work.folder(replay, replay.attempt)) if replay.handover else None,
+        rate=replay.asked.rate,
+        client_id=verifier_id(work.settings.env, work.pipeline),
     )
     return replay.but(figures=replace(replay.figures, computed=done.computed, compared=done.compared))
 

@@ -29,7 +29,8 @@ THROTTLE = "io.penstock.flink.throttle.Throttle"
 class BatchSpec:
     """All that the submission of a bounded job needs.  It writes files of JSON lines under the URI `folder`.
 
-    `low`, `high` and `scope` are what it was derived from.
+    `low`, `high` and `scope` are what it was derived from.  `quotas` limit its consumers: client id to bytes a second
+    from each broker, None for no limit; `client` are the properties by which they are set.
     """
 
     job_id: str
@@ -42,6 +43,8 @@ class BatchSpec:
     high: Offsets
     scope: Scope
     config: Mapping[str, str] = field(default_factory=dict)
+    client: Mapping[str, str] = field(default_factory=dict)
+    quotas: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def replay_folder(env: Environment, replay: str) -> str:
@@ -91,14 +94,41 @@ def batch_spec(  # noqa: PLR0913  (what it computes, from which records, how)
         high=dict(cut),
         scope=scope,
         config=_config(name, identity, parallelism),
+        client=sql.kafka_client(env),
+        quotas=_quotas(pipeline, env, parallelism),
     )
+
+
+def client_id(env: Environment, pipeline: Pipeline) -> str:
+    """Return what the client ids of a replay's consumers begin with: the same for all replays of a pipeline.
+
+    Flink's connector adds a dash and the number of the subtask.
+    """
+    return f"{consumer_group(env.name, pipeline.name)}-replay"
+
+
+def verifier_id(env: Environment, pipeline: Pipeline) -> str:
+    """Return the client id under which the log is read once more, to verify."""
+    return f"{client_id(env, pipeline)}-verify"
+
+
+def _quotas(pipeline: Pipeline, env: Environment, parallelism: int) -> dict[str, float | None]:
+    """Share the limit out among the job's consumers, each client id having a quota of its own; verifying comes after.
+
+    Every number that a subtask could have is named, so that none keeps what was set before.
+    """
+    limit, prefix = env.kafka.replay_bytes_per_second, client_id(env, pipeline)
+    share = None if limit is None else limit / parallelism
+    consumers = {f"{prefix}-{number}": share for number in range(pipeline.source.partitions)}
+    return {**consumers, verifier_id(env, pipeline): limit}
 
 
 def _source(pipeline: Pipeline, env: Environment, low: Offsets, cut: Offsets) -> str:
     options = {
         # Shown by Kafka's tools; nothing is committed, and the live job's group is left alone.
         "properties.group.id": f"{consumer_group(env.name, pipeline.stream)}-replay",
-        "properties.client.id.prefix": f"penstock-replay-{pipeline.name}",
+        # Fixed, for the brokers' quotas go by it: none is left behind under a name that does not come again.
+        "properties.client.id.prefix": client_id(env, pipeline),
         "properties.isolation.level": "read_committed",
         "scan.startup.mode": "specific-offsets",
         "scan.startup.specific-offsets": sql.offsets(

@@ -44,7 +44,7 @@ def hand_off(work: Work, replay: Replay) -> Replay:
 def await_hand_off(work: Work, wanted: Mapping[int, int]) -> None:
     """Wait until Druid's tasks have published every row before the offsets `wanted`."""
     druid, name = work.services.druid, work.pipeline.name
-    groups = range(supervisor_spec(work.pipeline, work.settings.env)["spec"]["ioConfig"]["taskCount"])
+    groups = _groups(work)
     asked, since, before = 0.0, 0.0, set[str]()
 
     def probe() -> bool | Pending:
@@ -69,6 +69,25 @@ def await_hand_off(work: Work, wanted: Mapping[int, int]) -> None:
         return True
 
     work.until(f"Druid's tasks of {name}", probe, interval=min(0.5, work.steady / 4), hint="`penstock logs`")
+
+
+def ask_hand_off(work: Work, replay: Replay) -> None:
+    """Ask the tasks that hold rows of the range to publish them while it is computed: half a minute that is not waited.
+
+    A request that is lost costs time only: `hand_off` looks at every task, and asks again.
+    """
+    assert replay.settled is not None
+    druid, wanted = work.services.druid, replay.settled.out
+    try:
+        reading = druid.reading(work.pipeline.name)
+        if not reading.publishing and any(_behind(starts, wanted) for starts in reading.active.values()):
+            druid.hand_off(work.pipeline.name, _groups(work))
+    except UnavailableError as error:
+        work.progress.update(f"hand-off is asked for later: {error.message}")
+
+
+def _groups(work: Work) -> range:
+    return range(supervisor_spec(work.pipeline, work.settings.env)["spec"]["ioConfig"]["taskCount"])
 
 
 def _behind(starts: Mapping[int, int], wanted: Mapping[int, int]) -> bool:

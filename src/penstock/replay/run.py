@@ -182,7 +182,10 @@ def run_step(work: Work, replay: Replay, step: Step) -> Replay:
         case Switch():
             return launch.switch(work, replay)
         case Settle():
-            return acts.settle(work, replay)
+            replay = acts.settle(work, replay)
+            if not replay.asked.dry_run:
+                publishing.ask_hand_off(work, replay)
+            return replay
         case Compute():
             return acts.compute(work, replay, step)
         case Verify():

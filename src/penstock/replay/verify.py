@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,19 +55,23 @@ def verify(
     show: Progress,
     *,
     broken: Sequence[Mapping[str, Any]] | None = None,
+    rate: float | None = None,
+    client_id: str | None = None,
 ) -> Verified:
     """Compare the files in `files` with the log's records of low <= offset < high.
 
     `broken` are records that can't be read, by `partition` and `offset`; None: those in the dead-letter topic.
 
     Every event of the range is counted; each row is recomputed, or where the log is long, those of every n-th window.
-    Raises NotEqualError naming what differs.
+    At most `rate` records a second are read, under the name `client_id`, by which the brokers may limit it.  Raises
+    NotEqualError naming what differs.
     """
     total = sum(max(0, high[partition] - low[partition]) for partition in high)
     share = 1 + total // ALL
     with duckdb.connect() as connection:
+        log = paced(_chunks(kafka.read_arrow(pipeline.source.name, low, high, client_id=client_id)), rate)
         _load_broken(connection, pipeline, kafka, broken)
-        _load_events(connection, pipeline, scope, kafka, low, high, share, show)
+        _load_events(connection, pipeline, scope, ahead(log), share, show)
         _load_computed(connection, pipeline, files)
         show.update("comparing with the log")
         problems = [
@@ -105,9 +111,7 @@ def _load_events(
     connection: duckdb.DuckDBPyConnection,
     pipeline: Pipeline,
     scope: Scope,
-    kafka: KafkaService,
-    low: Offsets,
-    high: Offsets,
+    log: Iterator[pa.Table],
     share: int,
     show: Progress,
 ) -> None:
@@ -121,7 +125,7 @@ def _load_events(
     connection.execute(f"CREATE TABLE events (_partition INT, _offset BIGINT, _timestamp BIGINT, {fields})")
     connection.execute("CREATE TABLE counts (_segment BIGINT, n BIGINT)")
     done = 0
-    for chunk in _chunks(kafka.read_arrow(topic.name, low, high)):
+    for chunk in log:
         connection.register("chunk", chunk)
         # A table first: the planner may move the parsing before the join that takes broken records out.
         connection.execute(
@@ -154,6 +158,27 @@ def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
             held = []
     if held:
         yield pa.Table.from_batches(held)
+
+
+def paced(chunks: Iterator[pa.Table], rate: float | None) -> Iterator[pa.Table]:
+    """Hold the chunks back so that no more than `rate` records a second pass; None holds nothing back."""
+    began, done = time.monotonic(), 0
+    for chunk in chunks:
+        yield chunk
+        done += chunk.num_rows
+        if rate is not None:
+            time.sleep(max(0.0, began + done / rate - time.monotonic()))
+
+
+def ahead(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the chunks, each read while the caller works on the one before: DuckDB and Kafka's client both let go of
+    Python's lock meanwhile.
+    """
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = reader.submit(next, chunks, None)
+            yield chunk
 
 
 def dead_letters(files: Path) -> list[dict[str, Any]]:

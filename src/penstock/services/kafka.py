@@ -210,10 +210,14 @@ class Kafka:
         *,
         committed: bool = True,
         with_headers: bool = False,
+        client_id: str | None = None,
     ) -> Iterator[pyarrow.RecordBatch]:
-        """Like `read`, as batches of ARROW_COLUMNS, and `headers` (a map of string to binary) if asked for."""
+        """Like `read`, as batches of ARROW_COLUMNS, and `headers` (a map of string to binary) if asked for.
+
+        `client_id` is the name by which the brokers know the reader, and limit it.
+        """
         self._partitions(topic)
-        for batch in kafka_read.messages(self.settings, topic, start, end, committed=committed):
+        for batch in kafka_read.messages(self.settings, topic, start, end, committed=committed, client_id=client_id):
             yield arrow_batch(batch, with_headers=with_headers)
 
     def transactional(self, transactional_id: str, *, max_message_bytes: int) -> Writer:

@@ -43,9 +43,11 @@ def messages(
     *,
     committed: bool,
     patience: float = PATIENCE,
+    client_id: str | None = None,
 ) -> Iterator[list[Message]]:
     """Yield the messages with start <= offset < end of every partition in `end`, in order within a partition.
 
+    `client_id` is the name by which the brokers know the reader, and limit it.
     A partition is done when its position, transaction markers and aborted records included, has reached its end.
     Raises UnavailableError after `patience` seconds without progress, and PenstockError where the log no longer
     reaches back to `start`.
@@ -54,7 +56,8 @@ def messages(
     if not position:
         return
     isolation = "read_committed" if committed else "read_uncommitted"
-    consumer = connect(Consumer, {**client_properties(settings), **_READER, "isolation.level": isolation})
+    named = {"client.id": client_id} if client_id else {}
+    consumer = connect(Consumer, {**client_properties(settings), **_READER, **named, "isolation.level": isolation})
     try:
         consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in position.items()])
         yield from _until_end(consumer, settings.bootstrap, topic, position, end, patience)

@@ -158,6 +158,7 @@ class MemoryKafka:
         *,
         committed: bool = True,
         with_headers: bool = False,
+        client_id: str | None = None,
     ) -> Iterator[pyarrow.RecordBatch]:
         import pyarrow as pa
 

@@ -48,6 +48,7 @@ class KafkaService(Protocol):
         *,
         committed: bool = True,
         with_headers: bool = False,
+        client_id: str | None = None,
     ) -> Iterable[pa.RecordBatch]: ...
     def transactional(self, transactional_id: str, *, max_message_bytes: int) -> Writer: ...
 

@@ -24,7 +24,7 @@ CREATE TEMPORARY TABLE `source` (
   'json-or-error.event-time' = 'departed_at',
   'properties.bootstrap.servers' = '127.0.0.1:19092',
   'properties.group.id' = 'penstock-golden-carrier_daily-replay',
-  'properties.client.id.prefix' = 'penstock-replay-carrier_daily',
+  'properties.client.id.prefix' = 'penstock-golden-carrier_daily-replay',
   'properties.isolation.level' = 'read_committed',
   'scan.startup.mode' = 'specific-offsets',
   'scan.startup.specific-offsets' = 'partition:0,offset:10;partition:1,offset:20',

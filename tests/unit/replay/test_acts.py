@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.errors import PenstockError, RefusedError, WaitTimeoutError
+from penstock.errors import PenstockError, RefusedError, UnavailableError, WaitTimeoutError
 from penstock.replay import acts, publish
 from penstock.replay.acts import Work, last_records
 from penstock.replay.record import Cut, Replay, Settled
@@ -127,6 +127,33 @@ def test_a_hand_off_is_asked_for_once_and_seen_through(tmp_path: Path) -> None:
     tasks.states = {"old": "SUCCESS"}
     _hand_off(lived(tmp_path), tasks, steady=60, timeout=2)
     assert tasks.asked == [[0]]
+
+
+def _ask(life: Life, tasks: Tasks) -> None:
+    work = _work(life)
+    work.services = replace(work.services, druid=tasks)  # type: ignore[arg-type]
+    publish.ask_hand_off(work, _cut(life, settled=Settled(1, "", {0: 4, 1: 7})))
+
+
+def test_a_hand_off_is_asked_for_ahead_of_its_step_where_a_task_holds_rows(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    for reading, asked in (
+        (Reading(OLD), [[0]]),
+        (Reading(NEW), []),
+        (Reading(OLD, ("older",)), []),
+        (Reading({}), []),
+    ):
+        tasks = Tasks(reading)
+        _ask(life, tasks)
+        assert tasks.asked == asked, reading
+
+
+def test_a_hand_off_that_can_not_be_asked_for_ahead_is_left_to_its_step(tmp_path: Path) -> None:
+    class Away(Tasks):
+        def hand_off(self, name: str, groups: range) -> None:
+            raise UnavailableError("Druid does not answer")
+
+    _ask(lived(tmp_path), Away(Reading(OLD)))
 
 
 @pytest.mark.parametrize(

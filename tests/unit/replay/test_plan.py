@@ -7,21 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from penstock import Aggregate, Datasource, Hop, Pipeline, Tumble
 from penstock.errors import DeclarationError, PenstockError, RefusedError
 from penstock.flink.savepoint import source_offsets
-from penstock.flink.spec import version
+from penstock.flink.spec import job_spec, version
 from penstock.replay import render
-from penstock.replay.derive import batch_spec, publish_spec
+from penstock.replay.derive import BatchSpec, batch_spec, publish_spec
 from penstock.replay.facts import Facts, Live, LogFacts, log_facts
 from penstock.replay.record import Asked, Count, Cut, Figures, Replay, Settled, from_bytes, to_bytes
 from penstock.replay.run import new_id
 from penstock.replay.scope import Scope, scope, segments, utc
-from penstock.replay.steps import plan, refusals, steps, words
+from penstock.replay.steps import Plan, expected_seconds, plan, refusals, steps, words
 from penstock.segments import moment
 from penstock.services.memory_kafka import MemoryKafka
-from penstock.settings import Environment, FlinkSettings
+from penstock.settings import Environment, FlinkSettings, KafkaSettings
 from penstock.topics import source_topic
 
 from .world import HOUR, RAW, SOURCE, TUMBLE, lived
@@ -224,6 +225,39 @@ def test_a_rate_is_shared_by_the_subtasks() -> None:
     spec = batch_spec(TUMBLE, ENV, found, replay="r", attempt=1, low={0: 0}, cut={0: 9}, parallelism=2, rate=1000)
     assert "`throttle`(CAST(500.000 AS DOUBLE), `_offset`)" in spec.statement
     assert any("CREATE TEMPORARY FUNCTION `throttle`" in table for table in spec.tables)
+
+
+def test_a_plan_says_how_long_it_takes_and_a_rate_holds_for_both_reads_of_the_log() -> None:
+    found = scope(TUMBLE, "1970-01-01T00:00", "1970-01-01T01:00")
+
+    def seconds(rows: int, rate: float | None, dry_run: bool = True) -> float:
+        replay = replace(_replay(TUMBLE), asked=Asked(0, HOUR, 0, HOUR, dry_run=dry_run, rate=rate))
+        made = Plan(replay, found, tuple(steps(TUMBLE, found, replay, {0: 0}, {0: rows})))
+        return expected_seconds(made)
+
+    assert seconds(0, None, dry_run=False) > seconds(0, None) > 0
+    assert seconds(100_000, 1_000) - seconds(0, 1_000) == pytest.approx(2 * 100)
+    assert seconds(100_000, 1e9) == seconds(100_000, None) < 10
+
+
+def test_a_limit_of_the_brokers_is_shared_by_the_subtasks_and_taken_away_again() -> None:
+    """Each client id has a quota of its own: verifying has the whole, as it comes after."""
+    found = scope(TUMBLE, "1970-01-01T00:00", "1970-01-01T01:00")
+
+    def spec(limit: float | None) -> BatchSpec:
+        kafka = KafkaSettings(client={"sasl.mechanism": "PLAIN"}, replay_bytes_per_second=limit)
+        env = ENV.model_copy(update={"kafka": kafka})
+        return batch_spec(TUMBLE, env, found, replay="r", attempt=1, low={0: 0}, cut={0: 9}, parallelism=2)
+
+    name = "penstock-test-sales-replay"
+    assert spec(3e6).quotas == {f"{name}-0": 1.5e6, f"{name}-1": 1.5e6, f"{name}-verify": 3e6}
+    assert set(spec(None).quotas.values()) == {None} and set(spec(None).quotas) == set(spec(3e6).quotas)
+    assert f"'properties.client.id.prefix' = '{name}'" in spec(3e6).tables[0]
+    assert spec(3e6).client == {"bootstrap.servers": "127.0.0.1:19092", "sasl.mechanism": "PLAIN"}
+    with pytest.raises(ValidationError, match="greater than 0"):
+        spec(0)
+    name = "the live job's consumers are named otherwise"
+    assert "client.id" not in job_spec(TUMBLE, ENV).tables[0], name
 
 
 def test_without_rows_old_segments_go_all_the_same() -> None:
