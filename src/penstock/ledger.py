@@ -238,13 +238,16 @@ def _awaited(
     if isinstance(pipeline.transform, Aggregate):
         size = millis(pipeline.transform.window.size)
         closed = f'WHERE "window_end" <= {horizon or 0}'
+        if pipeline.launch is not None:  # what is older is of another generation
+            closed += f' AND "window_end" >= {pipeline.launch.since + size}'
         for it in healings:
             closed += f' AND NOT ("window_end" >= {it.start + size} AND "window_end" < {it.end + size})'
         query = f"SELECT sum(_rows) FROM result {closed}"
     else:
-        closed = ""
+        since = pipeline.launch.since if pipeline.launch is not None else None
+        closed = "" if since is None else f"WHERE __time >= MILLIS_TO_TIMESTAMP({since})"
         query = (
-            "SELECT (SELECT count(*) FROM placed WHERE NOT _replaced) + "
+            f"SELECT (SELECT count(*) FROM placed WHERE NOT _replaced AND _segment >= {since or -(2**62)}) + "
             "(SELECT coalesce(sum(events), 0) FROM healed_segment)"
         )
     ((wanted,),) = connection.execute(query).fetchall()

@@ -26,7 +26,8 @@ class Observed:
 
     `topics` by name (absent ones are absent), `records` by pipeline, `jobs` by pipeline, newest first and ended ones
     too, `supervisors` by datasource, `restore_points` by pipeline for those whose recorded job has ended or is gone,
-    `problems` by datasource: what Druid says is wrong with a supervisor that is not healthy.
+    `problems` by datasource: what Druid says is wrong with a supervisor that is not healthy, `upgrades` by pipeline: a
+    replay that brings a new generation into place and has not ended.
     """
 
     topics: Mapping[str, TopicState] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Observed:
     supervisors: Mapping[str, Supervisor] = field(default_factory=dict)
     restore_points: Mapping[str, RestorePoint] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    upgrades: Mapping[str, str] = field(default_factory=dict)
 
     def live(self, pipeline: str) -> list[Job]:
         """Return the pipeline's jobs that run, or are about to, or are about to end."""
@@ -55,7 +57,8 @@ def observe(pipelines: Sequence[Pipeline], services: Services, settings: Setting
     called = {name: job_name(stream(name, records.get(name))) for name in sorted(names)}
     jobs = {name: tuple(by_name[title]) for name, title in called.items() if title in by_name}
     supervisors = {name: item for name, item in services.druid.supervisors().items() if name in names}
-    seen = Observed(topics, records, jobs, supervisors)
+    upgrades = {it.pipeline: it.id for it in services.replays.read().values() if it.brings_generation}
+    seen = Observed(topics, records, jobs, supervisors, upgrades=upgrades)
     points = {
         name: services.flink.restore_point(record.job_id, savepoint_dir(env, name))
         for name, record in records.items()

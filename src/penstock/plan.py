@@ -77,11 +77,20 @@ def plan(
     deleted = {step.subject for step in topics if isinstance(step, RecreateTopic)}
     steps: list[Step] = [*_undeclared(declared, observed, allow), *topics]
     for pipeline in declared:
+        if pipeline.name in observed.upgrades:
+            steps.append(_upgrading(pipeline.name, observed.upgrades[pipeline.name]))
+            continue
         steps += _supervisor(pipeline, observed, env, anew=out_topic(pipeline.stream) in made)
         roles = {spec.role for spec in topic_specs(pipeline, env) if spec.name in deleted}
         steps += job_steps(pipeline, observed, env, allow, recreated=roles)
     ordered = tuple(sorted(steps, key=phase))
     return Plan(env.name, tuple(sorted(allow)), _fingerprint(env, allow, observed, ordered), ordered)
+
+
+def _upgrading(name: str, replay: str) -> Step:
+    finish, give_up = f"`penstock upgrade {name}` finishes it", f"`penstock replays --abandon {replay}` gives it up"
+    reason = f"an upgrade is under way: {finish}, {give_up}"
+    return Refused(kind="job", pipeline=name, subject=f"penstock.{name}", reason=reason)
 
 
 def stamped(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from penstock.durations import format_duration, millis
 from penstock.errors import DeclarationError, PenstockError
 from penstock.flink.spec import job_name
+from penstock.generation import deployed
 from penstock.healing import Healing
 from penstock.ledger import verify
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.reconcile import Ledger
 from penstock.replay.record import Replay, Replays
+from penstock.replay.scope import utc
 from penstock.segments import moment, widen
 from penstock.settings import Settings
 from penstock.wait import Progress
@@ -43,7 +45,7 @@ def prove(
     from penstock.services.druid import Druid
     from penstock.services.flink import Flink
     from penstock.services.kafka import Kafka
-    from penstock.services.registry import producer
+    from penstock.services.registry import Registry, producer
 
     first, last = widen(
         None if start is None else moment("--from", start),
@@ -53,6 +55,9 @@ def prove(
     if first is not None and last is not None and first >= last:
         raise DeclarationError(f"--from {start} is not before --to {end}")
     flink, kafka = Flink(settings.env.flink), Kafka(settings.env.kafka)
+    records = Registry(settings.env, kafka).read()
+    pipeline = deployed(pipeline, records.get(pipeline.name))
+    first, note = _since(pipeline, first)
     replays = Replays(settings.env, kafka, producer(settings.env.kafka)).read().values()
     markers = read_markers(kafka, settings.env, pipeline.source)
 
@@ -81,8 +86,16 @@ def prove(
         timeout=timeout,
         progress=progress,
     )
-    ledger.notes.extend(_overlap(pipeline))
+    ledger.notes.extend([*note, *_overlap(pipeline)])
     return ledger
+
+
+def _since(pipeline: Pipeline, start: int | None) -> tuple[int | None, list[str]]:
+    """Begin where the running generation does: what lies before is of another one, and follows another logic."""
+    launch = pipeline.launch
+    if launch is None or (start is not None and start >= launch.since):
+        return start, []
+    return launch.since, [f"figures before {utc(launch.since)} are not of this generation: they are not compared"]
 
 
 def healings(pipeline: Pipeline, replays: Iterable[Replay]) -> list[Healing]:
@@ -96,7 +109,7 @@ def healings(pipeline: Pipeline, replays: Iterable[Replay]) -> list[Healing]:
             {start: count.events for start, count in it.figures.computed.items()},
         )
         for it in replays
-        if it.pipeline == pipeline.name and it.status == "done" and it.cut is not None and it.settled is not None
+        if it.published(pipeline) and it.cut is not None and it.settled is not None
     ]
 
 

@@ -210,6 +210,13 @@ def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
     return int(row[0]) if row and row[0] is not None else 0
 
 
+def _not_read(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, low: Mapping[int, int]) -> None:
+    """Mark what is dated too early and lies before where the job began to read: no late topic tells it."""
+    below = " OR ".join(f"(_partition = {partition} AND _offset < {offset})" for partition, offset in low.items())
+    ahead = f"{expr.DUCKDB.name(pipeline.source.event_time)} > _timestamp + {millis(pipeline.source.too_early)}"
+    connection.execute(f"UPDATE parsed SET _late = TRUE, _early = TRUE WHERE ({ahead}) AND ({below or 'FALSE'})")
+
+
 def _prepare(
     connection: duckdb.DuckDBPyConnection,
     pipeline: Pipeline,
@@ -240,6 +247,8 @@ def _prepare(
         "WHERE branch = 'late' GROUP BY ALL) l\n"
         'ON l.partition = e._partition AND l."offset" = e._offset'
     )
+    if pipeline.launch is not None:
+        _not_read(connection, pipeline, dict(pipeline.launch.low))
 
     def segment(column: str) -> str:
         return segment_of(pipeline, column)

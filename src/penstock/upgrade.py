@@ -44,12 +44,14 @@ class Request:
 
 def under_way(name: str, services: Services) -> Replay | None:
     """Return the pipeline's unfinished upgrade, None where there is none."""
-    found = [
-        it
-        for it in services.replays.read().values()
-        if it.pipeline == name and it.status == "running" and it.handover is not None and not it.asked.dry_run
-    ]
+    found = [it for it in services.replays.read().values() if it.pipeline == name and it.brings_generation]
     return found[-1] if found else None
+
+
+def runs(pipeline: Pipeline, services: Services) -> bool:
+    """Return whether the declared version is the one that the registry has running."""
+    record = services.registry.read().get(pipeline.name)
+    return record is not None and record.version == version(pipeline) and record.status == "running"
 
 
 def begins(declared: Sequence[Pipeline], services: Services) -> list[Pipeline]:
@@ -79,7 +81,7 @@ def prepare(
         parallelism=max(1, min(live, facts.slots - (0 if request.dry_run else live))),
         was_running=facts.live.id is not None,
         generation=_next(record),
-        handover=Handover(version=before, run=record.run + 1 if record is not None else 0),
+        handover=Handover(version=before, run=_run(pipeline.name, record, services)),
     )
     facts = replace(facts, foreign=_foreign(pipeline.name, services))
     return plan_of(pipeline, scope, replay, facts, _refusals(pipeline, scope, replay, facts, live, end))
@@ -91,6 +93,12 @@ def _lives(record: Record) -> bool:
 
 def _next(record: Record | None) -> int:
     return 0 if record is None else int(record.launch.get("generation", 0)) + 1
+
+
+def _run(name: str, record: Record | None, services: Services) -> int:
+    """Return the new job's number: no job that Flink has seen, of an upgrade that was given up, had it."""
+    runs = [it.handover.run for it in services.replays.read().values() if it.pipeline == name and it.handover]
+    return max([-1 if record is None else record.run, *runs]) + 1
 
 
 def _foreign(name: str, services: Services) -> str | None:

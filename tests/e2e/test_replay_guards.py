@@ -149,6 +149,8 @@ def test_a_scheduler_is_told_what_is_due(lively: Cli) -> None:
     assert all(it["policy"] == "nightly" for it in told.values())
     assert told["clicks_raw"]["why"] == "no late event to heal"
     assert not told["clicks_hop"]["due"], told["clicks_hop"]
+
+
 def test_a_cut_at_the_groups_offsets_loses_what_was_counted_live(lively: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flink commits a group's offsets without awaiting the answer or trying again: the group may lag behind the job.
 

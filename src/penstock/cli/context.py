@@ -51,6 +51,13 @@ class Context:
             raise DeclarationError(f"no pipeline {', '.join(map(repr, unknown))} is declared; there are: {there}")
         return [declared[name] for name in names] if names else list(declared.values())
 
+    def deployed(self, names: Sequence[str]) -> list[Pipeline]:
+        """Return the pipelines named, each of the generation that runs."""
+        from penstock.generation import deployed
+
+        records = self.services.registry.read()
+        return [deployed(pipeline, records.get(pipeline.name)) for pipeline in self.pipelines(names)]
+
 
 def console() -> Console:
     """Return where tables are printed: as wide as the terminal, and wide enough where there is none."""

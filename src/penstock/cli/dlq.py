@@ -49,7 +49,7 @@ def list_(
     from penstock.deadletters.markers import redriven
 
     owner: Context = context.obj
-    (declared,) = owner.pipelines([pipeline])
+    (declared,) = owner.deployed([pipeline])
     kinds = _kinds(reason)
     markers = _markers(owner, declared)
     with rich_progress(f"dlq list {pipeline}") as progress:
@@ -88,7 +88,7 @@ def show(
     from penstock.deadletters.originals import originals
 
     owner: Context = context.obj
-    (declared,) = owner.pipelines([pipeline])
+    (declared,) = owner.deployed([pipeline])
     kafka, place = owner.services.kafka, parse_place(record)
     with rich_progress(f"dlq show {pipeline}") as progress:
         progress.update(f"looking for {record}")
@@ -136,7 +136,7 @@ def redrive(
     from penstock.plan import parse_allow
 
     owner: Context = context.obj
-    (declared,) = owner.pipelines([pipeline])
+    (declared,) = owner.deployed([pipeline])
     request = Request(
         fix=load_fix(fix, owner.settings.root) if fix else None,
         reasons=_kinds(reason),

@@ -90,10 +90,13 @@ def run_upgrade(
     from penstock.replay import render
     from penstock.replay.record import to_json
     from penstock.replay.run import run
-    from penstock.upgrade import prepare, refuse
+    from penstock.upgrade import prepare, refuse, runs
 
     if unfinished is None:
         assert request is not None
+        if not request.dry_run and runs(declared, owner.services):
+            sys.stdout.write(f"{declared.name}: nothing to do, the declared version runs\n")
+            return
         made = prepare(declared, request, owner.services, owner.settings)
         if plan_only and as_json:
             print_json(render.plan_json(made))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from penstock.durations import millis
 from penstock.flink.spec import job_name
+from penstock.generation import stream
 from penstock.pipeline import Pipeline, Topic
 from penstock.plan import STAMP
 from penstock.replay.record import Replay
@@ -80,7 +81,8 @@ def look(pipeline: Pipeline, scope: Scope, services: Services) -> Facts:
 
 def live(pipeline: Pipeline, record: Record | None, services: Services) -> Live:
     """Return the pipeline's running job."""
-    running = [job for job in services.flink.jobs() if job.name == job_name(pipeline.stream) and job.running]
+    called = job_name(stream(pipeline.name, record))
+    running = [job for job in services.flink.jobs() if job.name == called and job.running]
     if not running or record is None or record.job_id != running[0].id:
         return Live()
     return Live(running[0].id, record.version, services.flink.watermark(running[0].id))

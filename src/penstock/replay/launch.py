@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from penstock.actions import await_supervisor
 from penstock.druid import supervisor_spec
 from penstock.errors import PenstockError, RefusedError
 from penstock.flink.spec import SPECIFIC, JobSpec, job_spec
-from penstock.generation import launch_to_json, stream, to_json
-from penstock.lifecycle import make_site, stop
+from penstock.generation import launch_to_json, running, stream, to_json
+from penstock.lifecycle import make_site, start, stop
 from penstock.lock import environment_lock
 from penstock.pipeline import Aggregate, Launch
 from penstock.plan import digest, public, stamped
@@ -28,7 +27,7 @@ from penstock.plan_job import settings_digest
 from penstock.replay import publish as publishing
 from penstock.replay.acts import Work, cut_log, last_records, transactions_finished
 from penstock.replay.facts import log_facts
-from penstock.replay.record import Count, Handover, Replay
+from penstock.replay.record import Count, Handover, Replay, Settled
 from penstock.replay.scope import utc
 from penstock.replay.verify import dead_letters, files_in
 from penstock.segments import ceiling, floor
@@ -55,7 +54,9 @@ def cut(work: Work, replay: Replay) -> Replay:
         found = log_facts(work.pipeline.source, later, work.services.kafka).low
         low = {partition: min(offset, replay.cut.high[partition]) for partition, offset in found.items()}
     launch = Launch(replay.generation, work.scope.start, boundary, _pairs(low), _pairs(replay.cut.high))
-    return replay.but(handover=replace(handover(replay), launch=launch))
+    # Nothing of the new result topic is from before the cut.
+    settled = Settled(None, replay.cut.savepoint or "", {})
+    return replay.but(settled=settled, handover=replace(handover(replay), launch=launch))
 
 
 def _pairs(offsets: object) -> tuple[tuple[int, int], ...]:
@@ -293,8 +294,16 @@ def abandon(work: Work, replay: Replay) -> None:
                 kafka.delete_topic(spec.name)
     supervisor = druid.supervisors().get(name)
     if supervisor is not None and supervisor.suspended:
-        with suppress(PenstockError):
-            druid.resume(name)
+        druid.resume(name)
+    record = work.services.registry.read().get(name)
+    old = running(record) if record is not None else None
+    if replay.was_running and record is not None and record.status in ("stopping", "stopped"):
+        if old is None:
+            raise PenstockError(
+                f"{name}: what version {record.version} was started from was not noted",
+                hint=f"take the change back, then `penstock start {name}`",
+            )
+        start(name, [old], work.services, work.settings, progress=work.progress, timeout=work.timeout)
 
 
 def publish(work: Work, replay: Replay) -> Replay:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from penstock.errors import PenstockError
 from penstock.generation import launch_from_json
-from penstock.pipeline import Launch
+from penstock.pipeline import Launch, Pipeline
 from penstock.settings import Environment
 from penstock.topics import TopicSpec
 
@@ -140,6 +140,20 @@ class Replay:
     def but(self, **changes: Any) -> Replay:
         """Return a copy with these fields changed."""
         return replace(self, **changes)
+
+    @property
+    def brings_generation(self) -> bool:
+        """True where it is to bring a new generation into place, and has not ended."""
+        return self.status == "running" and self.handover is not None and not self.asked.dry_run
+
+    def published(self, pipeline: Pipeline) -> bool:
+        """True where it has published figures of the generation of the pipeline that is deployed."""
+        generation = pipeline.launch.generation if pipeline.launch else 0
+        return (self.pipeline, self.generation, self.status) == (
+            pipeline.name,
+            generation,
+            "done",
+        ) and self.cut is not None
 
     def overlaps(self, start: int, end: int) -> bool:
         return self.asked.wide_start < end and start < self.asked.wide_end

@@ -116,7 +116,7 @@ def _grounds(replay: Replay) -> Iterable[str]:
         yield f"cut: {figures.read:,} records by partition and offset, {spans}"
     if settled is not None:
         kept = f"checkpoint {settled.checkpoint}" if settled.checkpoint is not None else "savepoint"
-        yield f"{kept} {settled.path}"
+        yield f"{kept} {settled.path}" if settled.path else "no state was taken over"
     yield f"{figures.compared:,} rows recomputed from the log by DuckDB and equal"
     if replay.seconds:
         yield ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in replay.seconds.items())

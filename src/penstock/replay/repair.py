@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 
 from penstock.durations import millis
+from penstock.generation import deployed
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.reconcile import Ledger
 from penstock.replay.facts import live
@@ -105,6 +106,7 @@ class Repair:
 def look(pipeline: Pipeline, services: Services, *, ledger: Ledger | None = None, within: Range = EVERYTHING) -> Repair:
     """Read the late topic and the receipts, and return what there is to repair.  Changes nothing."""
     record = services.registry.read().get(pipeline.name)
+    pipeline = deployed(pipeline, record)
     receipts = services.replays.read().values()
     watermark = live(pipeline, record, services).watermark
     return plan_repair(pipeline, read_late(pipeline, services.kafka), receipts, watermark, ledger=ledger, within=within)
@@ -155,7 +157,7 @@ def plan_repair(
 
     A span whose windows have not all fired by `watermark` (epoch ms) is open: a replay of it would be refused.
     """
-    published = [it for it in receipts if it.pipeline == pipeline.name and it.status == "done" and it.cut is not None]
+    published = [it for it in receipts if it.published(pipeline)]
     touched: dict[int, _Touched] = {}
     seen: set[Late] = set()
     for event in late:

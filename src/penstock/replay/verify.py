@@ -45,7 +45,7 @@ class Verified:
     share: int
 
 
-def verify(
+def verify(  # noqa: PLR0913  (what, against what, how fast)
     pipeline: Pipeline,
     scope: Scope,
     kafka: KafkaService,

@@ -21,7 +21,7 @@ class MemoryFlink:
 
     `watermarks` by job name, `slots` that are free, `restores` of jobs and `completed` checkpoints by id, `plans`
     by version, and `savepoint`, called for each one with the job's name and the path, are the tests' to set.  `bounded`
-    does a bounded job's work, at once; `begun` is called with the name of a live one that starts.
+    does a bounded job's work, at once; `begun` is called with a live one that starts.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class MemoryFlink:
         self.restores: dict[str, tuple[int, int]] = {}
         self.savepoint: Callable[[str, str], None] = lambda name, path: None
         self.bounded: Callable[[BatchSpec], None] = lambda spec: None
-        self.begun: Callable[[str], None] = lambda name: None
+        self.begun: Callable[[JobSpec], None] = lambda spec: None
         self.checkpoints = 0
         self.completed: dict[str, int] = {}
         self.plans: dict[str, str] = {}
@@ -81,7 +81,7 @@ class MemoryFlink:
                 continue
             self.specs.append(spec)
             self._start(spec.job_id, spec.name)
-            self.begun(spec.name)
+            self.begun(spec)
 
     def jobs(self) -> list[Job]:
         self._reach()

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from penstock import Datasource, Pipeline, Select, oracle
 from penstock.durations import millis
-from penstock.flink.spec import job_name
+from penstock.flink.spec import JobSpec, job_name
 from penstock.flink.sql import out_columns
 from penstock.pipeline import Aggregate
 from penstock.replay.derive import BatchSpec
@@ -73,13 +73,13 @@ class Life(World):
                 self._run(pipeline, job)
         self.druid_reads()
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, spec: JobSpec) -> None:
         """A job is started: a first one at the log's start, one beside a replay where that says; it reads at once."""
-        if name in {job_name(pipeline.stream) for pipeline, _ in self.jobs.values()}:
-            return  # from its savepoint
+        if spec.restore is not None:
+            return
         launches = [it.handover.launch for it in self.replays.read().values() if it.handover]
         found = [replace(self.pipeline, launch=it) for it in (None, *launches)]
-        pipeline = next(it for it in reversed(found) if job_name(it.stream) == name)
+        pipeline = next(it for it in reversed(found) if job_name(it.stream) == spec.name)
         job = _Job()
         if pipeline.launch is not None:
             job.position = dict(pipeline.launch.low)

@@ -1,0 +1,235 @@
+"""A new generation beside the old one: every record once, in the past or in the new job; it may die at any call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import Aggregate, Datasource, Pipeline, Select
+from penstock.errors import PenstockError, RefusedError
+from penstock.flink.spec import JobSpec, version
+from penstock.generation import deployed
+from penstock.lifecycle import start
+from penstock.replay.record import Replay
+from penstock.replay.run import abandon, run
+from penstock.upgrade import Request, begins, prepare, refuse, under_way
+
+from ..memory import Crash, Fault
+from .world import HOUR, RAW, SOURCE, TUMBLE, Life, lived, outcome
+
+assert isinstance(TUMBLE.transform, Aggregate)
+#: The logic changed: what is sold to b is no longer counted.
+CHANGED = replace(TUMBLE, transform=replace(TUMBLE.transform, where="id <> 'b'"))
+PASSED = Pipeline("sales_raw", SOURCE, Select(columns=["id", "at"]), Datasource())
+NEW = {"windowed": CHANGED, "pass-through": PASSED}
+OLD = {"windowed": TUMBLE, "pass-through": RAW}
+
+
+def upgrade(life: Life, new: Pipeline, since: int = 0, fault: Fault | None = None, **more: Any) -> Replay:
+    """Plan and run an upgrade as the command line does, or go on with one that died."""
+    life.pipeline = new
+    services = life.services(fault)
+    name = more.pop("id", "u1")
+    known = under_way(new.name, services) or services.replays.read().get(name)
+    if known is None:
+        made = prepare(new, Request(since, dry_run=more.pop("dry_run", False)), services, life.settings, id=name)
+        refuse(made)
+        known = made.replay
+    return run(new, known, services, life.settings, **({"timeout": 0.2, "steady": 0.0} | more))
+
+
+def late(life: Life, topic: str) -> int:
+    return sum(life.kafka.end_offsets(topic, committed=True).values())
+
+
+def test_the_past_is_computed_by_the_new_logic_and_the_new_job_goes_on(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    life.arrive(HOUR + 200_000, partition=1)
+    life.live()
+    assert (30 * 60_000, 1) in life.rows(), "b is counted by the old logic"
+    done = upgrade(life, CHANGED)
+    assert done.status == "done"
+    assert life.rows(0, HOUR) == [(0, 2), (60_000, 1), (59 * 60_000, 1)], "the late ones of b are not counted"
+    assert life.rows(HOUR) == [(HOUR + 60_000, 1)], "what the new job had by then is published with it"
+    record = life.registry.read()["sales"]
+    assert (record.version, record.status) == (version(CHANGED), "running")
+    assert deployed(CHANGED, record).stream == "sales.1"
+    assert [job.name for job in life.flink.jobs() if job.live] == ["penstock.sales.1"]
+    life.arrive(HOUR + 300_000, partition=1)
+    life.live()
+    assert life.rows(HOUR) == [(HOUR + 60_000, 1), (HOUR + 180_000, 1)]
+    assert life.plan([CHANGED]).changes == []
+
+
+def test_what_comes_for_the_past_after_the_cut_is_late_and_counted_by_the_next_replay(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    upgrade(life, CHANGED)
+    before = life.rows()
+    life.arrive(4_000, id="c", partition=1)
+    life.live()
+    assert life.rows() == before
+    assert late(life, "penstock.sales.1.late") == 1
+    life.replay(id="r2")
+    assert life.rows(0, 60_000) == [(0, 1), (0, 2)]
+
+
+def test_figures_before_the_range_stay(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    life.arrive(2 * HOUR + 90_000, partition=1)
+    life.live()
+    first = life.rows(0, HOUR)
+    done = upgrade(life, CHANGED, since=HOUR)
+    assert (done.asked.wide_start, done.asked.wide_end) == (HOUR, 2 * HOUR)
+    assert life.rows(0, HOUR) == first
+
+
+def test_a_pass_through_pipeline_hands_over_at_its_savepoint(tmp_path: Path) -> None:
+    life = lived(tmp_path, RAW)
+    before = life.rows()
+    life.arrive(5_000)  # not read by the old job when it is stopped
+    done = upgrade(life, PASSED)
+    assert done.cut is not None and done.cut.high == {0: 5, 1: 3}
+    assert life.rows() == before
+    life.live()
+    assert life.rows() == sorted([*before, (5_000, 1)])
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_killed_at_any_call_and_run_again_it_ends_the_same(name: str, tmp_path: Path) -> None:
+    life, counter = lived(tmp_path / "whole", OLD[name]), Fault()
+    upgrade(life, NEW[name], fault=counter)
+    life.live()
+    wanted = outcome(life)
+    assert len(counter.calls) > 15
+    for at in range(1, len(counter.calls) + 1):
+        for after in (False, True):
+            life = lived(tmp_path / f"{at}{after}", OLD[name])
+            with pytest.raises(Crash):
+                upgrade(life, NEW[name], fault=Fault(at, after))
+            upgrade(life, NEW[name])
+            life.live()
+            call = f"{'after' if after else 'before'} call {at} ({counter.calls[at - 1]})"
+            assert outcome(life).replace(f"{at}{after}", "whole") == wanted, f"died {call}"
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_given_up_before_it_is_published_everything_is_as_before(name: str, tmp_path: Path) -> None:
+    life, counter = lived(tmp_path / "whole", OLD[name]), Fault()
+    before = life.rows()
+    upgrade(life, NEW[name], fault=counter)
+    published = counter.calls.index("submit_task") + 1
+    for at in range(2, published):
+        life = lived(tmp_path / str(at), OLD[name])
+        with pytest.raises(Crash):
+            upgrade(life, NEW[name], fault=Fault(at))
+        done = abandon(NEW[name], life.replays.read()["u1"], life.services(), life.settings, timeout=0.2)
+        assert done.status == "abandoned"
+        life.pipeline = OLD[name]
+        life.live()
+        assert life.rows() == before
+        assert [job.name for job in life.flink.jobs() if job.live] == [f"penstock.{OLD[name].name}"]
+        assert not life.kafka.topics([f"penstock.{OLD[name].name}.1.out"])
+        assert life.plan([OLD[name]]).changes == []
+        assert upgrade(life, NEW[name], id="u2").status == "done"
+
+
+def test_once_published_it_is_finished_and_not_given_up(tmp_path: Path) -> None:
+    life, counter = lived(tmp_path / "whole"), Fault()
+    upgrade(life, CHANGED, fault=counter)
+    life = lived(tmp_path / "it")
+    with pytest.raises(Crash):
+        upgrade(life, CHANGED, fault=Fault(counter.calls.index("submit_task") + 1, after=True))
+    with pytest.raises(RefusedError, match="has replaced what was there"):
+        abandon(CHANGED, life.replays.read()["u1"], life.services(), life.settings, timeout=0.2)
+    assert upgrade(life, CHANGED).status == "done"
+
+
+def test_while_it_is_under_way_apply_does_nothing(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    with pytest.raises(Crash):
+        upgrade(life, CHANGED, fault=Fault(8))
+    (refused,) = life.plan([CHANGED]).refused
+    assert "an upgrade is under way: `penstock upgrade sales` finishes it" in refused.reason
+    with pytest.raises(RefusedError):
+        life.apply([CHANGED])
+
+
+def test_a_job_of_another_version_that_was_started_meanwhile_stops_it(tmp_path: Path) -> None:
+    life, counter = lived(tmp_path / "whole"), Fault()
+    upgrade(life, CHANGED, fault=counter)
+    life = lived(tmp_path / "it")
+    with pytest.raises(Crash):
+        upgrade(life, CHANGED, fault=Fault(counter.calls.index("stop_with_savepoint") + 1))
+    record = life.registry.read()["sales"]
+    life.registry.write(record.but(version="another"))
+    with pytest.raises(RefusedError, match="another version has been applied since"):
+        upgrade(life, CHANGED)
+
+
+def test_a_new_pipeline_begins_with_its_past(tmp_path: Path) -> None:
+    life = Life(tmp_path, RAW)
+    life.arrive(1_000, 2_000, 61_000, HOUR + 80_000)
+    life.arrive(30 * 60_000, HOUR + 90_000, 61_500, partition=1)
+    life.live()
+    assert begins([RAW, TUMBLE], life.services()) == [TUMBLE]
+    done = upgrade(life, TUMBLE)
+    assert (done.status, done.generation) == ("done", 0)
+    life.live()
+    assert life.rows() == [(0, 2), (60_000, 2), (30 * 60_000, 1)], "without a gap, and what is out of order too"
+    assert begins([RAW, TUMBLE], life.services()) == []
+    assert life.plan([RAW, TUMBLE]).changes == []
+    life.arrive(HOUR + 200_000, partition=1)
+    life.live()
+    assert (HOUR + 60_000, 2) in life.rows()
+
+
+def test_a_dry_run_starts_no_job_and_changes_nothing(tmp_path: Path) -> None:
+    for name, new in NEW.items():
+        life = lived(tmp_path / name, OLD[name])
+        before, topics = life.rows(), set(life.kafka._states)
+        done = upgrade(life, new, dry_run=True)
+        assert done.status == "dry"
+        assert life.rows() == before
+        assert set(life.kafka._states) - topics == {"penstock.replays"}
+        assert [job.name for job in life.flink.jobs() if job.live] == [f"penstock.{new.name}"]
+
+
+@pytest.mark.parametrize(
+    ("new", "since", "slots", "words"),
+    [
+        (TUMBLE, 0, 8, "runs already"),
+        (CHANGED, HOUR, 8, "nothing of the range is past: windows from 1970-01-01T01:00Z on are still open"),
+        (CHANGED, 0, 2, "Flink has 2 free slots, the new job and the replay need 3"),
+    ],
+)
+def test_it_is_refused_before_anything_is_done(
+    new: Pipeline, since: int, slots: int, words: str, tmp_path: Path
+) -> None:
+    life = lived(tmp_path)
+    life.flink.slots = slots
+    with pytest.raises(RefusedError, match=words):
+        upgrade(life, new, since)
+    assert life.replays.read() == {}
+    assert [job.name for job in life.flink.jobs() if job.live] == ["penstock.sales"]
+
+
+def test_a_new_job_that_does_not_come_up_leaves_the_old_one_alone(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    before = life.rows()
+    begun = life.flink.begun
+
+    def failing(spec: JobSpec) -> None:
+        begun(spec)
+        life.flink.set_state(spec.name, "FAILED", reason="a cast that fails")
+
+    life.flink.begun = failing
+    with pytest.raises(PenstockError, match=r"penstock.sales.1 does not run: a cast that fails"):
+        upgrade(life, CHANGED)
+    assert life.rows() == before
+    assert "penstock.sales" in [job.name for job in life.flink.jobs() if job.live]
+    life.flink.begun = begun
+    abandon(CHANGED, life.replays.read()["u1"], life.services(), life.settings, timeout=0.2)
+    assert start("sales", [TUMBLE], life.services(), life.settings).changed is False
