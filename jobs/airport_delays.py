@@ -12,4 +12,5 @@ pipeline = Pipeline(
         measures={"flights": "COUNT(*)", "delay_min_sum": "SUM(delay_min)", "delay_min_max": "MAX(delay_min)"},
     ),
     sink=Datasource(dimensions=["origin"], segment="day"),
+    repair="hourly",
 )
