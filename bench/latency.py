@@ -31,8 +31,9 @@ SETTLE = 8.0
 PATIENCE = 60.0
 
 
-def start(stage: Stage, pipeline: Pipeline) -> None:
-    apply([pipeline], stage.services, stage.settings, progress=stage.progress)
+def start(stage: Stage, pipeline: Pipeline, *beside: Pipeline) -> None:
+    """Apply the pipeline; those that run `beside` it are declared too, else they would be taken for undeclared."""
+    apply([*beside, pipeline], stage.services, stage.settings, progress=stage.progress)
 
 
 def end(stage: Stage, pipeline: Pipeline) -> None:

@@ -64,7 +64,7 @@ def _whole(stage: Stage, sizes: Sizes) -> Iterator[Line]:
 
 
 def _day(stage: Stage, sizes: Sizes) -> Iterator[Line]:
-    latency.start(stage, DAY)
+    latency.start(stage, DAY, HOURS)
     history.fill(stage, declared.day, 24, sizes.day)
     done = history.replay(stage, DAY, 24)
     latency.end(stage, DAY)
@@ -82,7 +82,7 @@ def day_lines(done: Whole, at: float) -> Iterator[Line]:
 
 
 def _beside(stage: Stage, sizes: Sizes) -> Iterator[Line]:
-    latency.start(stage, declared.rows)
+    latency.start(stage, declared.rows, HOURS)
     live = beside.live_job(stage, declared.rows)
     limited = replace(stage, settings=beside.limited(stage.settings, BESIDE_BYTES))
     with latency.rows_feed(stage) as feed:

@@ -35,7 +35,7 @@ from penstock.replay.scope import Scope, segments, utc
 from penstock.segments import floor
 
 #: Measured on two cores, to tell how long a replay will take: rows a second of a job in batch whose code is cold (hot,
-#: it does half as many again) and of DuckDB, seconds to submit and to publish.
+#: it does half as many again) and of DuckDB (before it read ahead), seconds to submit.  To publish is an estimate.
 ROWS_PER_SECOND = 560_000
 VERIFIED_PER_SECOND = 300_000
 SUBMIT_SECONDS = 6
