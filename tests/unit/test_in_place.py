@@ -1,0 +1,150 @@
+"""An upgrade in place: compared before anything is stopped, and taken back only while that repeats no row."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import DeclarationError, PenstockError, RefusedError
+from penstock.flink.spec import version
+from penstock.flink.state import differences
+from penstock.in_place import upgrade
+from penstock.pipeline import Aggregate, Pipeline
+
+from .memory import Crash, Fault, World, windowed
+
+OLD = windowed()
+assert isinstance(OLD.transform, Aggregate)
+NEW = replace(OLD, transform=replace(OLD.transform, where="price > 0"))
+
+
+def plan(*nodes: tuple[str, dict[str, object]]) -> str:
+    numbered = [{"id": at, "type": f"stream-exec-{kind}_1", **more} for at, (kind, more) in enumerate(nodes, start=1)]
+    edges = [{"source": at, "target": at + 1} for at in range(1, len(nodes))]
+    return json.dumps({"nodes": numbered, "edges": edges})
+
+
+def job(condition: str = "", selected: str = "price", calls: str = "COUNT", extra: bool = False) -> str:
+    calc = {"description": f"Calc(select=[{selected}]" + (f", where=[{condition}])" if condition else ")")}
+    nodes: list[tuple[str, dict[str, object]]] = [("table-source-scan", {}), ("calc", calc)]
+    nodes += [("calc", calc)] if extra else []
+    return plan(*nodes, ("global-window-aggregate", {"aggCalls": [calls], "grouping": [0]}), ("sink", {}))
+
+
+def test_a_condition_and_what_stands_behind_the_state_may_change() -> None:
+    assert differences(job("a"), job("b")) == []
+    assert differences(job("a"), job("a")) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (job("a", calls="SUM"), 'operator 3 (global window aggregate): aggCalls was ["COUNT"], and is ["SUM"]'),
+        (
+            job("a", selected="price * 2"),
+            "operator 2 (calc): input was Calc(select=[price], and is Calc(select=[price * 2]",
+        ),
+        (job("a", extra=True), "operator 3 was global window aggregate, and is calc: the job has other parts"),
+    ],
+)
+def test_what_is_in_the_state_may_not(other: str, words: str) -> None:
+    assert differences(job("a"), other) == [words]
+
+
+def applied(root: Path) -> World:
+    world = World(root)
+    world.apply([OLD])
+    world.flink.plans = {version(OLD): job("a"), version(NEW): job("b")}
+    return world
+
+
+def run(world: World, pipeline: Pipeline = NEW, fault: Fault | None = None) -> tuple[bool, tuple[str, ...]]:
+    done = upgrade(pipeline, world.services(fault), world.settings, timeout=0.2)
+    return done.changed, done.lines
+
+
+def versions(world: World) -> list[str]:
+    """The version of the job that runs, by its id."""
+    live = {job.id for job in world.flink.jobs() if job.live}
+    return [spec.version for spec in world.flink.specs if spec.job_id in live]
+
+
+def test_it_goes_on_from_a_savepoint(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    changed, lines = run(world)
+    assert changed and f"version {version(NEW)} goes on where {version(OLD)} stood" in lines[0]
+    assert versions(world) == [version(NEW)]
+    spec = world.flink.specs[-1]
+    assert spec.restore is not None and "savepoint-" in spec.restore
+    assert world.plan([NEW]).changes == []
+    assert run(world) == (False, (f"sales: nothing to do, version {version(NEW)} runs",))
+
+
+def test_state_that_does_not_fit_is_refused_before_the_old_job_stops(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    world.flink.plans[version(NEW)] = job("b", calls="SUM")
+    before = world.state()
+    with pytest.raises(RefusedError, match=r"(?s)nothing was stopped.*aggCalls was") as caught:
+        run(world)
+    assert "--replay-from" in str(caught.value.hint)
+    assert world.state() == before
+
+
+def test_what_was_never_started_can_not_be_upgraded(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match="has no job"):
+        run(World(tmp_path))
+
+
+def test_a_version_of_which_nothing_is_noted_is_refused(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    world.registry.write(world.registry.read()["sales"].but(declared={}))
+    with pytest.raises(RefusedError, match="was not noted"):
+        run(world)
+    assert versions(world) == [version(OLD)]
+
+
+def fail_new_ones(world: World, checkpoints: int) -> None:
+    def begun(spec: object) -> None:
+        made = world.flink.specs[-1]
+        if made.version == version(NEW):
+            world.flink.completed[made.job_id] = checkpoints
+            world.flink.set_state(made.name, "FAILED", reason="a cast that fails")
+
+    world.flink.begun = begun
+
+
+def test_a_new_version_that_has_committed_nothing_is_taken_back(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    fail_new_ones(world, checkpoints=0)
+    with pytest.raises(PenstockError, match=f"version {version(OLD)} runs again, from the same savepoint"):
+        run(world)
+    assert versions(world) == [version(OLD)]
+    assert world.flink.specs[-1].restore == world.flink.specs[-2].restore
+    assert world.plan([OLD]).changes == []
+
+
+def test_one_that_has_committed_results_is_not(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    fail_new_ones(world, checkpoints=1)
+    with pytest.raises(PenstockError, match="would repeat rows"):
+        run(world)
+    assert versions(world) == []
+
+
+def test_killed_at_any_call_and_run_again_the_new_version_runs(tmp_path: Path) -> None:
+    world, counter = applied(tmp_path / "whole"), Fault()
+    run(world, fault=counter)
+    assert len(counter.calls) > 4
+    for at in range(1, len(counter.calls) + 1):
+        for after in (False, True):
+            world = applied(tmp_path / f"{at}{after}")
+            with pytest.raises(Crash):
+                run(world, fault=Fault(at, after))
+            run(world)
+            place = f"{'after' if after else 'before'} call {at} ({counter.calls[at - 1]})"
+            assert versions(world) == [version(NEW)], place
+            assert world.flink.specs[-1].restore is not None, place
+            assert world.plan([NEW]).changes == [], place
