@@ -148,7 +148,8 @@ def _live(case: _Case, record: Record, resume: bool) -> list[Step]:
         )
         return [Keep(**case.about, notable=True, reason=reason)]
     if record.version and record.version != case.want:
-        return _stateless(case, f"version {record.version} runs, {case.want} is declared: its state can't be kept")
+        way = f"`penstock upgrade {case.name}` brings it into place"
+        return _stateless(case, f"version {record.version} runs, {case.want} is declared: {way}")
     if record.settings and record.settings != case.settings:
         reason = "its settings changed (parallelism, intervals, addresses): goes on from a savepoint"
         return [
