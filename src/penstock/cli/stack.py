@@ -13,6 +13,7 @@ from penstock.cli.context import Context, console, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from penstock.settings import Settings
     from penstock.stack import Check, PartStatus
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -24,16 +25,22 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Stack")(verb)
 
 
-def up(context: typer.Context) -> None:
-    """Start the native stack: Kafka, ZooKeeper, Druid and Flink as processes of this machine."""
+def up(
+    context: typer.Context,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave this out, this time: airflow.", metavar="GROUP")
+    ] = None,
+) -> None:
+    """Start the native stack: Kafka, ZooKeeper, Druid, Flink and Airflow as processes of this machine."""
 
     from penstock import stack
     from penstock.wait import rich_progress
 
     settings = _settings(context)
     with rich_progress("up") as progress:
-        parts = stack.up(settings, progress)
+        parts = stack.up(settings, progress, without=without or ())
     console().print(status_table(parts))
+    sys.stdout.write(airflow_line(settings))
 
 
 def down(context: typer.Context) -> None:
@@ -52,11 +59,13 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
     from penstock import stack
 
-    parts = stack.status(_settings(context))
+    settings = _settings(context)
+    parts = stack.status(settings)
     if as_json:
         print_json([asdict(part) for part in parts])
     else:
         console().print(status_table(parts))
+        sys.stdout.write(airflow_line(settings))
     if not all(part.healthy for part in parts):
         raise typer.Exit(5)
 
@@ -126,6 +135,21 @@ def status_table(parts: list[PartStatus]) -> Table:
         uptime = f"{part.uptime:,.0f} s" if part.uptime else ""
         table.add_row(part.name, part.state, part.health, uptime, memory, str(part.restarts), part.url)
     return table
+
+
+def airflow_line(settings: Settings) -> str:
+    """Return how to log in to Airflow, or why it is not there."""
+    from penstock.stack import airflow
+    from penstock.stack.parts import left_out
+
+    if not airflow.installed():
+        return "without Airflow: it is not installed (extra `airflow`)\n"
+    if "airflow" in left_out(settings):
+        return "without Airflow: it was left out; `penstock up` starts it\n"
+    access = airflow.access(settings)
+    if access is None:
+        return ""
+    return f"Airflow: {access.url}  user {access.user}  password {access.password}  (kept in {access.file})\n"
 
 
 def checks_table(checks: list[Check]) -> Table:

@@ -103,6 +103,27 @@ def flink_taskmanager(url: str) -> str | Pending:
     return f"{overview['slots-available']} of {overview['slots-total']} slots free"
 
 
+def airflow_api(url: str) -> str | Pending:
+    """Ask the UI's API for its database, and the API that tasks talk to, which is built at its first request."""
+    status, health = get(f"{url}/api/v2/monitor/health")
+    if status != 200:
+        return Pending(health)
+    if health["metadatabase"]["status"] != "healthy":
+        return Pending("its database does not answer")
+    status, body = get(f"{url}/execution/health")
+    return "serves" if status == 200 else Pending(f"tasks can't report yet: {body}")
+
+
+def airflow_job(url: str, job: str) -> str | Pending:
+    """Ask Airflow's API whether a scheduler, dag_processor or triggerer has lately given a sign of life."""
+    status, health = get(f"{url}/api/v2/monitor/health")
+    if status != 200:
+        return Pending("waits for the API server")
+    state = health.get(job) or {}
+    beat = str(state.get(f"latest_{job}_heartbeat") or "never")
+    return "heartbeats" if state.get("status") == "healthy" else Pending(f"last heartbeat: {beat[:19]}")
+
+
 def get(url: str) -> tuple[int, Any]:
     """GET `url`: (status, parsed JSON or text); (0, why) where nothing answers."""
     import httpx
