@@ -54,10 +54,21 @@ def down(context: typer.Context) -> None:
     sys.stdout.write(f"stopped; data stays in {settings.stack.state}\n")
 
 
-def status(context: typer.Context, as_json: Json = False) -> None:
-    """Show each part of the stack: state, health, address, memory.  Exit code 5 when one is not healthy."""
+def status(
+    context: typer.Context,
+    pipeline: Annotated[str | None, typer.Argument(help="A pipeline: show its vital signs instead.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show each part of the stack: state, health, address, memory.  Exit code 5 when one is not healthy.
+
+    With a pipeline's name: watermarks, lag, records, checkpoints, backpressure, what Druid serves, the last DAG runs.
+    """
 
     from penstock import stack
+
+    if pipeline is not None:
+        _vitals(context.obj, pipeline, as_json)
+        return
 
     settings = _settings(context)
     parts = stack.status(settings)
@@ -67,6 +78,30 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         console().print(status_table(parts))
         sys.stdout.write(airflow_line(settings))
     if not all(part.healthy for part in parts):
+        raise typer.Exit(5)
+
+
+def _vitals(owner: Context, name: str, as_json: bool) -> None:
+    from penstock.services.airflow import Airflow
+    from penstock.services.druid import Druid
+    from penstock.services.flink import Flink
+    from penstock.services.kafka import Kafka
+    from penstock.stack import airflow
+    from penstock.stack.parts import left_out
+    from penstock.vitals.gather import Sources, gather
+    from penstock.vitals.render import render, to_json
+
+    env = owner.settings.env
+    wanted = env.name == "native" and airflow.installed() and "airflow" not in left_out(owner.settings)
+    access = airflow.access(owner.settings) if wanted else None
+    runs = Airflow(access.url, access.user, access.password) if access else None
+    sources = Sources(Kafka(env.kafka), Flink(env.flink), Druid(env.druid), runs)
+    vitals = gather(owner.pipelines([name])[0], env, sources)
+    if as_json:
+        print_json(to_json(vitals))
+    else:
+        console().print(render(vitals))
+    if vitals.problems:
         raise typer.Exit(5)
 
 

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from penstock.wait import Pending
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Seconds; everything is on this machine, so a slow answer is a state worth showing.
 TIMEOUT = 1.5
@@ -124,13 +128,22 @@ def airflow_job(url: str, job: str) -> str | Pending:
     return "heartbeats" if state.get("status") == "healthy" else Pending(f"last heartbeat: {beat[:19]}")
 
 
+@cache
+def _client() -> httpx.Client:
+    """Return the one client: making it takes a hundred times as long as a request."""
+    import httpx
+
+    # No proxy of the environment may stand between two processes of one machine; and a connection that was kept would
+    # tell of the process that a part was before its restart.
+    return httpx.Client(timeout=TIMEOUT, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def get(url: str) -> tuple[int, Any]:
     """GET `url`: (status, parsed JSON or text); (0, why) where nothing answers."""
     import httpx
 
     try:
-        # No proxy of the environment may stand between two processes of one machine.
-        response = httpx.get(url, timeout=TIMEOUT, trust_env=False)
+        response = _client().get(url)
     except httpx.ConnectError:
         return 0, "connection refused"
     except httpx.TimeoutException:
