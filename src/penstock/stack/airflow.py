@@ -74,6 +74,8 @@ def environment(settings: Settings, part: str) -> dict[str, str]:
     return {
         "AIRFLOW_HOME": str(place.airflow),
         "AIRFLOW_CONFIG": str(place.conf / part / "airflow.cfg"),
+        # Its processes name themselves; without this they would do so over the mark by which they are known as ours.
+        "SPT_NOENV": "1",
         "PENSTOCK_STATE": str(place.state),
         "PENSTOCK_PORT_BASE": str(settings.stack.port_base),
         "PENSTOCK_ENV": "native",

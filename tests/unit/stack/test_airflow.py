@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from configparser import ConfigParser
 
 import pytest
@@ -129,6 +132,20 @@ def test_its_log_servers_are_not_started(settings: Settings) -> None:
     commands = {part.name: part.command for part in parts(settings)}
     assert "--skip-serve-logs" in commands["airflow-scheduler"]
     assert "--skip-serve-logs" in commands["airflow-triggerer"]
+
+
+def test_its_processes_keep_the_mark_they_are_known_by(settings: Settings) -> None:
+    """They set their own title, by default over the environment that the system shows of a process."""
+    title = "import setproctitle as s, time; s.setproctitle('x' * 4000); print('named', flush=True); time.sleep(60)"
+    own = airflow.environment(settings, "airflow-scheduler")
+    environment = {**os.environ, **own, "PATH": os.environ["PATH"], processes.MARK: str(settings.stack.state)}
+    with subprocess.Popen([sys.executable, "-c", title], env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"named\n"
+        try:
+            assert [it.pid for it in processes.own(settings.stack.state)] == [process.pid]
+        finally:
+            process.kill()
 
 
 def test_another_airflows_settings_stay_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

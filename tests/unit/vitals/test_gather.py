@@ -151,6 +151,7 @@ def test_positions_and_watermarks_of_the_partitions() -> None:
     assert (first.position, first.lag, first.watermark, first.idle) == (42, 2, 1000, False)
     # Nothing read since the start: the job stands where its checkpoint put it.
     assert (second.position, second.lag, second.watermark, second.idle) == (6, 1, None, True)
+    assert figures.positions(METRICS, {}) == {0: 42}, "nor is it known where that was"
 
 
 def test_checkpoints_tell_a_failure_after_the_newest() -> None:
