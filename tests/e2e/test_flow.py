@@ -36,6 +36,24 @@ def test_every_record_is_accounted_for(shop: Cli) -> None:
             assert ledger["windows_compared"] > 10
 
 
+def test_the_vital_signs_agree_with_the_account(shop: Cli) -> None:
+    [ledger] = shop.verify("clicks_tumble")
+    found = json.loads(shop.run("status", "clicks_tumble", "--json"))
+    job, records = found["job"], found["job"]["records"]
+    assert (job["state"], records["dropped"], found["problems"]) == ("RUNNING", 0, {})
+    assert records["read"] == ledger["read"]
+    assert records["late"] == ledger["late"] + ledger["too_early"]
+    assert records["dead_lettered"] == ledger["dead_lettered"]
+    assert [item["lag"] for item in found["partitions"]] == [0, 0, 0, 0]
+    assert [item["watermark"] is None for item in found["partitions"]] == [False, False, False, True]
+    assert job["checkpoints"]["completed"] > 0
+    assert found["served"]["rows"] > 0
+    assert (found["served"]["state"], found["served"]["behind"]) == ("RUNNING", 0)
+    page = shop.run("status", "clicks_tumble")
+    assert f"{records['dead_lettered']:,} dead-lettered" in page
+    assert shop.call("status", "absent").returncode == 2
+
+
 def test_dead_letters_keep_bytes_and_origin(shop: Cli) -> None:
     broken = {}
     for record in shop.read("web.clicked.v1"):

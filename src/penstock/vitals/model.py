@@ -132,8 +132,13 @@ class Vitals:
 
 
 def watermark(vitals: Vitals) -> int | None:
-    """Return how far event time has come: the least of the partitions that are not idle; None before that."""
+    """Return how far event time has come: the least of the partitions that are not idle; None before that.
+
+    Where all are idle it stands where the last of them has left it.
+    """
     known = [item.watermark for item in vitals.partitions if not item.idle]
+    if not known:
+        return max((item.watermark for item in vitals.partitions if item.watermark is not None), default=None)
     return min((mark for mark in known if mark is not None), default=None) if None not in known else None
 
 

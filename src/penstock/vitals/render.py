@@ -61,7 +61,8 @@ def _headline(vitals: Vitals) -> str:
 def _partition_table(vitals: Vitals) -> Table:
     table = _table("source partition", "watermark (UTC)", "age", "read up to", "last stable offset", "lag")
     for item in vitals.partitions:
-        mark = "idle" if item.idle else "none yet" if item.watermark is None else instant(item.watermark)
+        mark = instant(item.watermark) if item.watermark is not None else "" if item.idle else "none yet"
+        mark = f"{mark} idle".strip() if item.idle else mark
         age = span(vitals.at - item.watermark) if item.watermark is not None else "-"
         lag = "?" if item.lag is None else f"{item.lag:,} records"
         position = "?" if item.position is None else f"{item.position:,}"

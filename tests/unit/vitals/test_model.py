@@ -151,6 +151,12 @@ def test_no_watermark_before_every_partition_has_one() -> None:
     assert watermark(replace(WELL, partitions=())) is None
 
 
+def test_where_all_are_idle_it_stands_where_the_last_left_it() -> None:
+    idle = tuple(replace(item, idle=True) for item in WELL.partitions)
+    assert watermark(replace(WELL, partitions=idle)) == MARK + 400
+    assert "2025-06-15 15:06:35 idle" in page(replace(WELL, partitions=idle))
+
+
 def test_nothing_at_all_can_be_shown_too() -> None:
     gone = Vitals("clicks", NOW, problems={"Flink": "down", "Kafka": "down", "Druid": "down"})
     assert "clicks: no job" in page(gone)
