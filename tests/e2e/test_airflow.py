@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 
 from penstock import stack as native
 from penstock.settings import Settings
-from penstock.stack import processes
+from penstock.stack import PartStatus, processes
 from penstock.stack.airflow import SECRETS
 from penstock.stack.layout import layout
 from penstock.wait import Pending, until
@@ -22,15 +22,26 @@ from ..airflow import Api, browser, log_in, see
 pytestmark = pytest.mark.e2e
 
 
+def healthy(settings: Settings, *, but: tuple[str, int] | None = None) -> dict[str, PartStatus]:
+    """Wait until every part is healthy, and the part `but` has another process than the one given."""
+
+    def probe() -> dict[str, PartStatus] | Pending:
+        found = {part.name: part for part in native.status(settings)}
+        waits = [f"{part.name} ({part.health})" for part in found.values() if not part.healthy]
+        same = but is not None and found[but[0]].pid in (None, but[1])
+        return Pending(f"waiting for {', '.join(waits) or 'the new process'}") if waits or same else found
+
+    return until("the stack", probe, timeout=240)
+
+
 def test_the_whole_stack_is_healthy_and_takes_less_than_five_gigabytes(airflow: Settings) -> None:
-    found = {part.name: part for part in native.status(airflow)}
+    found = healthy(airflow)
     assert {name for name in found if name.startswith("airflow-")} == {
         "airflow-api-server",
         "airflow-scheduler",
         "airflow-dag-processor",
         "airflow-triggerer",
     }
-    assert [part.name for part in found.values() if not part.healthy] == []
     print("\n" + "".join(f"{part.name:<24}{part.rss / 1e6:6,.0f} MB\n" for part in found.values()), end="")
     assert 0 < sum(part.rss for part in found.values()) < 5e9
 
@@ -80,13 +91,5 @@ def test_a_killed_part_comes_back(airflow: Settings, part: str) -> None:
     before = next(item for item in native.status(airflow) if item.name == part)
     assert before.pid
     os.kill(before.pid, signal.SIGKILL)
-
-    def back() -> bool | Pending:
-        found = {item.name: item for item in native.status(airflow)}
-        waits = [item.name for item in found.values() if not item.healthy]
-        if found[part].pid in (None, before.pid) or waits:
-            return Pending(f"{part} is {found[part].state}; not healthy: {', '.join(waits) or 'none'}")
-        return True
-
-    until(part, back, timeout=240)
+    healthy(airflow, but=(part, before.pid))
     assert Api(airflow).run("stack_probe")["state"] == "success"

@@ -89,7 +89,7 @@ class Running:
 class Served:
     """What Druid answers with: `newest` is the greatest `__time`, `served_to` the end of the newest window.
 
-    `behind` counts committed offsets of the result topic that Druid has not read; None where no task reads.
+    `behind` counts committed records of the result topic that Druid has not read; None where no task reads.
     """
 
     state: str

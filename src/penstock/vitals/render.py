@@ -117,7 +117,11 @@ def _of_druid(vitals: Vitals) -> list[tuple[str, str, Level]]:
     level: Level = "" if found.healthy else "bad"
     if found.newest is None or found.served_to is None:
         return [("Druid", f"{found.state}, no rows", level)]
-    behind = "no task reads" if found.behind is None else f"{found.behind:,} records of .out not read yet"
+    behind = (
+        "no task reads"
+        if found.behind is None
+        else f"{found.behind:,} records of .out not read yet, as of 30 s ago at most"
+    )
     lines: list[tuple[str, str, Level]] = [
         ("Druid", f"{found.state}, {found.rows:,} rows; {behind}", level),
         (

@@ -88,6 +88,11 @@ class Kafka:
         assert group == "penstock-test-clicks"
         return {0: 30, 1: 6}
 
+    def read(self, topic: str, start: Mapping[int, int], end: Mapping[int, int]) -> list[list[Any]]:
+        """Of four offsets two are records, in two batches: the others are markers."""
+        assert (topic, start, end) == ("penstock.clicks.out", {0: 40}, {0: 44})
+        return [["one"], ["two"]]
+
 
 class Druid:
     def __init__(self, **supervisors: Supervisor) -> None:
@@ -142,7 +147,7 @@ def test_all_figures_of_a_running_pipeline() -> None:
     assert (records.dropped, records.per_second) == (1, 1.5)
     assert found.job.tasks == (Task("source > late", busy=0.4, backpressured=0.3),)
     assert found.kept == {"penstock.clicks.late": 41, "penstock.clicks.dlq": 41}
-    assert found.served == Served("RUNNING", healthy=True, rows=12, newest=400, served_to=700, behind=4)
+    assert found.served == Served("RUNNING", healthy=True, rows=12, newest=400, served_to=700, behind=2)
     assert [run.id for run in found.runs] == ["r"]
 
 
@@ -186,6 +191,20 @@ def test_a_job_whose_tasks_are_being_deployed_is_not_running_yet() -> None:
     found = look(flink=Flink(Job("ab12", "penstock.clicks", "RUNNING", running_tasks=1, total_tasks=2))).job
     assert found is not None
     assert found.state == "STARTING"
+
+
+def test_what_druid_has_not_read_is_counted_without_markers_where_that_is_quick() -> None:
+    druid = Druid(clicks=RUNNING)
+
+    class Far(Kafka):
+        def end_offsets(self, topic: str, *, committed: bool) -> dict[int, int]:
+            return {0: 5_000, 1: 7}
+
+    found = look(druid=druid, kafka=Far()).served
+    assert found is not None and found.behind == 4_960
+    druid.tasks = [{"currentOffsets": {"0": 44, "1": 9}}]
+    found = look(druid=druid).served
+    assert found is not None and found.behind == 0
 
 
 def test_druid_before_its_first_row_without_tasks_and_suspended() -> None:

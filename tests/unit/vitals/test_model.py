@@ -79,7 +79,7 @@ def test_every_figure_is_there_with_its_unit() -> None:
         "1,000 in (12/s), 40 out, 7 late, 0 dead-lettered; since the job's start",
         "penstock.clicks.late at most 9, penstock.clicks.dlq at most 0 records",
         "800 ms old, 25.6 kB, took 95 ms; 60 completed, 1 failed",
-        "RUNNING, 40 rows; 0 records of .out not read yet",
+        "RUNNING, 40 rows; 0 records of .out not read yet, as of 30 s ago at most",
         "newest row 2025-06-15 15:05:35 UTC, 1 min 5 s ago; served up to 1.0 s of event time before the watermark",
         "penstock.clicks manual__1 success 2025-06-15 15:05:10 1 min",
     ):
