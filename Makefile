@@ -33,7 +33,14 @@ check: setup ## lint, types, unit and golden tests: no services, under a minute
 	@$(BIN)/mypy
 	@$(BIN)/pytest -q -n 4 tests/unit tests/golden
 
-test: setup ## the whole suite, on a stack of its own
+# Debian's; elsewhere `make test CHROMEDRIVER=$$(which chromedriver)` with Chromium's own on PATH.
+CHROMEDRIVER := /usr/bin/chromedriver
+$(CHROMEDRIVER):
+	@test "$$(id -u)" = 0 || { echo "the tests of Airflow's pages need Chromium: sudo apt-get install chromium chromium-driver"; exit 1; }
+	@echo "installing Chromium for the tests of Airflow's pages (a minute)"
+	@apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium chromium-driver > /dev/null
+
+test: setup $(CHROMEDRIVER) ## the whole suite, on a stack of its own
 	@mvn --quiet --batch-mode -Dstyle.color=never --file infra/jars/pom.xml verify
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/pytest -q tests/e2e

@@ -62,19 +62,36 @@ def free_port_base() -> int:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A whole native stack on free ports with a state of its own; down at the end, also when a test fails."""
+    """A native stack on free ports with a state of its own; down at the end, also when a test fails.
+
+    Without Airflow, which costs time and memory: a test that needs it asks for the fixture `airflow`.
+    """
     from penstock.stack import down, up
     from penstock.wait import rich_progress
 
     state = tmp_path_factory.mktemp("stack")
     environ = {"PENSTOCK_STATE": str(state), "PENSTOCK_PORT_BASE": str(free_port_base())}
-    settings = load_settings(ROOT, environ=environ)
+    dags = tmp_path_factory.mktemp("dags")
+    for file in (*(ROOT / "dags").glob("*.py"), *(ROOT / "tests/e2e/dags").glob("*.py")):
+        (dags / file.name).symlink_to(file)
+    settings = load_settings(ROOT, environ=environ).model_copy(update={"dags": dags})
     with rich_progress("stack") as progress:
         try:
-            up(settings, progress)
+            up(settings, progress, without=["airflow"])
             yield settings
         finally:
             down(settings, progress)
+
+
+@pytest.fixture(scope="session")
+def airflow(stack: Settings) -> Settings:
+    """The shared stack, with Airflow from here on; its DAGs are the shipped ones and those of tests/e2e/dags."""
+    from penstock.stack import up
+    from penstock.wait import rich_progress
+
+    with rich_progress("airflow") as progress:
+        up(stack, progress)
+    return stack
 
 
 def project(folder: Path, jobs: Path) -> Path:

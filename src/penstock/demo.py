@@ -44,10 +44,13 @@ def _heading(console: Console, text: str) -> None:
 
 def _up(settings: Settings, console: Console) -> None:
     from penstock.cli.stack import status_table
-    from penstock.stack import up
+    from penstock.stack import status, up
+    from penstock.stack.parts import OPTIONAL, left_out
 
+    # Nothing here needs Airflow, and its start takes a while; one that runs is left as it is.
+    without = left_out(settings) if any(part.pid for part in status(settings)) else OPTIONAL
     with rich_progress("up") as progress:
-        parts = up(settings, progress)
+        parts = up(settings, progress, without=without)
     console.print(status_table(parts))
 
 
@@ -143,6 +146,8 @@ def _next(settings: Settings, console: Console) -> None:
   penstock plan              what would change: nothing
   penstock verify --all      every segment's account
   penstock status            each part, its memory and address
+  penstock status {SHOWN}   watermarks, lag, checkpoints, what Druid serves
+  penstock up                starts Airflow too, and says how to log in
 Stop it with `make down`; data stays until `make clean`."""
     )
 

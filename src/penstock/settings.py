@@ -25,6 +25,7 @@ PORT_OFFSETS = {
     "flink_blob": 24,
     "flink_tm_data": 25,
     "druid_metadata": 27,
+    "airflow_api": 80,
     "flink_rest": 81,
     "druid_broker": 82,
     "druid_historical": 83,
@@ -52,13 +53,18 @@ class KafkaSettings(_Section):
 
 
 class FlinkSettings(_Section):
-    """`state` is a URI that JobManager and TaskManagers share; intervals are seconds."""
+    """`state` is a URI that JobManager and TaskManagers share; intervals are seconds.
+
+    `python` is an interpreter that has PyFlink and Penstock, where the one that runs Penstock has no PyFlink (as in an
+    Airflow with constraints of its own); a relative path is one of the project's.
+    """
 
     rest: str = "http://127.0.0.1:19081"
     state: str = ""
     parallelism: int = Field(2, ge=1)
     checkpoint_interval: float = Field(1.0, gt=0)
     transaction_timeout: float = Field(900.0, gt=0)
+    python: Path | None = None
 
 
 class DruidSettings(_Section):
@@ -94,6 +100,7 @@ class Environment(_Section):
 class Settings(_Section):
     root: Path
     jobs: Path
+    dags: Path
     env: Environment
     stack: StackSettings
 
@@ -145,6 +152,7 @@ def load_settings(
         return Settings(
             root=root,
             jobs=root / table.get("jobs", "jobs"),
+            dags=root / table.get("dags", "dags"),
             env=Environment(name=name, **sections),
             stack=stack,
         )

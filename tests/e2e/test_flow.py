@@ -7,6 +7,7 @@ import json
 import pytest
 
 from penstock.data.load import MALFORMED
+from penstock.wait import Pending, until
 
 from ..cli import Cli
 
@@ -34,6 +35,30 @@ def test_every_record_is_accounted_for(shop: Cli) -> None:
         if ledger["pipeline"] != "clicks_raw":
             assert ledger["late"] > 0
             assert ledger["windows_compared"] > 10
+
+
+def test_the_vital_signs_agree_with_the_account(shop: Cli) -> None:
+    [ledger] = shop.verify("clicks_tumble")
+    found = json.loads(shop.run("status", "clicks_tumble", "--json"))
+    job, records = found["job"], found["job"]["records"]
+    assert (job["state"], records["dropped"], found["problems"]) == ("RUNNING", 0, {})
+    assert records["read"] == ledger["read"]
+    assert records["late"] == ledger["late"] + ledger["too_early"]
+    assert records["dead_lettered"] == ledger["dead_lettered"]
+    assert [item["lag"] for item in found["partitions"]] == [0, 0, 0, 0]
+    assert [item["watermark"] is None for item in found["partitions"]] == [False, False, False, True]
+    assert job["checkpoints"]["completed"] > 0
+    assert found["served"]["rows"] > 0
+    assert found["served"]["state"] == "RUNNING"
+
+    def caught_up() -> bool | Pending:
+        behind = json.loads(shop.run("status", "clicks_tumble", "--json"))["served"]["behind"]
+        return behind == 0 or Pending(f"{behind} records not read yet")
+
+    until("Druid's supervisor, which looks every 30 s", caught_up, timeout=120, interval=5)
+    page = shop.run("status", "clicks_tumble")
+    assert f"{records['dead_lettered']:,} dead-lettered" in page
+    assert shop.call("status", "absent").returncode == 2
 
 
 def test_dead_letters_keep_bytes_and_origin(shop: Cli) -> None:

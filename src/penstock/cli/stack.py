@@ -13,6 +13,7 @@ from penstock.cli.context import Context, console, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from penstock.settings import Settings
     from penstock.stack import Check, PartStatus
 
 Name = Annotated[str, typer.Argument(help="A pipeline's name.")]
@@ -25,16 +26,22 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Stack")(verb)
 
 
-def up(context: typer.Context) -> None:
-    """Start the native stack: Kafka, ZooKeeper, Druid and Flink as processes of this machine."""
+def up(
+    context: typer.Context,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave this out, this time: airflow.", metavar="GROUP")
+    ] = None,
+) -> None:
+    """Start the native stack: Kafka, ZooKeeper, Druid, Flink and Airflow as processes of this machine."""
 
     from penstock import stack
     from penstock.wait import rich_progress
 
     settings = _settings(context)
     with rich_progress("up") as progress:
-        parts = stack.up(settings, progress)
+        parts = stack.up(settings, progress, without=without or ())
     console().print(status_table(parts))
+    sys.stdout.write(airflow_line(settings))
 
 
 def down(context: typer.Context) -> None:
@@ -48,17 +55,54 @@ def down(context: typer.Context) -> None:
     sys.stdout.write(f"stopped; data stays in {settings.stack.state}\n")
 
 
-def status(context: typer.Context, as_json: Json = False) -> None:
-    """Show each part of the stack: state, health, address, memory.  Exit code 5 when one is not healthy."""
+def status(
+    context: typer.Context,
+    pipeline: Annotated[str | None, typer.Argument(help="A pipeline: show its vital signs instead.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show each part of the stack: state, health, address, memory.  Exit code 5 when one is not healthy.
+
+    With a pipeline's name: watermarks, lag, records, checkpoints, backpressure, what Druid serves, the last DAG runs.
+    """
 
     from penstock import stack
 
-    parts = stack.status(_settings(context))
+    if pipeline is not None:
+        _vitals(context.obj, pipeline, as_json)
+        return
+
+    settings = _settings(context)
+    parts = stack.status(settings)
     if as_json:
         print_json([asdict(part) for part in parts])
     else:
         console().print(status_table(parts))
+        sys.stdout.write(airflow_line(settings))
     if not all(part.healthy for part in parts):
+        raise typer.Exit(5)
+
+
+def _vitals(owner: Context, name: str, as_json: bool) -> None:
+    from penstock.services.airflow import Airflow
+    from penstock.services.druid import Druid
+    from penstock.services.flink import Flink
+    from penstock.services.kafka import Kafka
+    from penstock.stack import airflow
+    from penstock.stack.parts import left_out
+    from penstock.vitals.gather import Sources, gather
+    from penstock.vitals.render import render, to_json
+
+    env = owner.settings.env
+    wanted = env.name == "native" and airflow.installed() and "airflow" not in left_out(owner.settings)
+    access = airflow.access(owner.settings) if wanted else None
+    runs = Airflow(access.url, access.user, access.password) if access else None
+    sources = Sources(Kafka(env.kafka), Flink(env.flink), Druid(env.druid), runs)
+    vitals = gather(owner.pipelines([name])[0], env, sources)
+    if as_json:
+        print_json(to_json(vitals))
+    else:
+        console().print(render(vitals))
+    if vitals.problems:
         raise typer.Exit(5)
 
 
@@ -127,6 +171,21 @@ def status_table(parts: list[PartStatus]) -> Table:
         uptime = f"{part.uptime:,.0f} s" if part.uptime else ""
         table.add_row(part.name, part.state, part.health, uptime, memory, str(part.restarts), part.url)
     return table
+
+
+def airflow_line(settings: Settings) -> str:
+    """Return how to log in to Airflow, or why it is not there."""
+    from penstock.stack import airflow
+    from penstock.stack.parts import left_out
+
+    if not airflow.installed():
+        return "without Airflow: it is not installed (extra `airflow`)\n"
+    if "airflow" in left_out(settings):
+        return "without Airflow: it was left out; `penstock up` starts it\n"
+    access = airflow.access(settings)
+    if access is None:
+        return ""
+    return f"Airflow: {access.url}  user {access.user}  password {access.password}  (kept in {access.file})\n"
 
 
 def checks_table(checks: list[Check]) -> Table:

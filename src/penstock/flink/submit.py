@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from penstock.errors import PenstockError, UnavailableError
+from penstock.errors import DeclarationError, PenstockError, UnavailableError
 from penstock.flink.quota import QuotaError, set_quotas
 from penstock.flink.spec import JobSpec
 from penstock.settings import Settings
@@ -35,13 +35,28 @@ def plan_file(settings: Settings, spec: JobSpec) -> Path:
     return settings.home / "plans" / settings.env.name / name
 
 
+def interpreter(settings: Settings) -> str:
+    """Return the Python that has PyFlink: this one, unless `[env.X.flink] python` names another."""
+    other = settings.env.flink.python
+    if other is None:
+        return sys.executable
+    python = settings.root / other.expanduser()
+    if not os.access(python, os.X_OK):
+        raise DeclarationError(
+            f"[env.{settings.env.name}.flink] python: {python} can't be run",
+            hint="name an interpreter that has PyFlink and Penstock (its extra `flink`), or leave the setting out",
+        )
+    return str(python)
+
+
 def submit(settings: Settings, specs: Sequence[JobSpec], progress: Progress | None = None) -> None:
     """Compile (once for each version) and submit every job; one that Flink already has is success.
 
     Raises PenstockError with Flink's root cause and the pipeline's name; jobs before it have been submitted.
     """
     jobs = [asdict(spec) | {"plan": str(plan_file(settings, spec))} for spec in specs]
-    _run({"rest": settings.env.flink.rest, "jobs": jobs}, settings.jars, settings.home / "logs", progress or Silent())
+    request = {"rest": settings.env.flink.rest, "jobs": jobs}
+    _run(request, settings.jars, settings.home / "logs", progress or Silent(), interpreter(settings))
 
 
 def submit_batch(settings: Settings, spec: BatchSpec, progress: Progress | None = None) -> None:
@@ -50,14 +65,15 @@ def submit_batch(settings: Settings, spec: BatchSpec, progress: Progress | None 
     Its consumers' quotas are set first.
     """
     request = {"rest": settings.env.flink.rest, "jobs": [asdict(spec) | {"plan": None}]}
-    _run(request, settings.jars, settings.home / "logs", progress or Silent())
+    _run(request, settings.jars, settings.home / "logs", progress or Silent(), interpreter(settings))
 
 
 def compiled(settings: Settings, specs: Sequence[JobSpec], progress: Progress | None = None) -> list[str]:
     """Return the compiled plans of jobs, as their submission uses them; made now where there is none yet."""
     files = [plan_file(settings, spec) for spec in specs]
     jobs = [asdict(spec) | {"plan": str(file)} for spec, file in zip(specs, files, strict=True) if not file.exists()]
-    _run({"rest": None, "jobs": jobs}, settings.jars, settings.home / "logs", progress or Silent())
+    request = {"rest": None, "jobs": jobs}
+    _run(request, settings.jars, settings.home / "logs", progress or Silent(), interpreter(settings))
     return [file.read_text(encoding="utf-8") for file in files]
 
 
@@ -90,13 +106,13 @@ def keep(draft: Path, plan: Path) -> None:
     os.replace(draft, plan)
 
 
-def _run(request: dict[str, Any], jars: Path, logs: Path, show: Progress) -> None:
+def _run(request: dict[str, Any], jars: Path, logs: Path, show: Progress, python: str = sys.executable) -> None:
     """Run the planner's process with a request; its reports go to `show`, its failure becomes a PenstockError."""
     if not request["jobs"]:
         return
     logs.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "penstock.flink.submit"],
+        [python, "-m", "penstock.flink.submit"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,24 @@ class Flink:
         """Return how many checkpoints the job has completed since it was started; savepoints count, restores don't."""
         stats = self._get(f"/jobs/{job_id}/checkpoints", missing={})
         return int(stats.get("counts", {}).get("completed", 0))
+
+    def metrics(self, job_id: str, vertex: str, wanted: Callable[[str], bool]) -> dict[str, float]:
+        """Return the `wanted` ones of a vertex's metrics (`<subtask>.<operator>.<name>`), as of a second ago."""
+        path = f"/jobs/{job_id}/vertices/{vertex}/metrics"
+        names = [item["id"] for item in self._get(path, missing=[]) if wanted(item["id"])]
+        found: dict[str, float] = {}
+        for some in (names[at : at + 40] for at in range(0, len(names), 40)):  # a longer address is refused
+            for item in self._get(path, params={"get": ",".join(some)}, missing=[]):
+                found[item["id"]] = float(item["value"])
+        return found
+
+    def backpressure(self, job_id: str, vertex: str) -> Mapping[str, Any]:
+        """Return how busy and how held up a vertex's subtasks are; its `status` is `ok` once there are figures."""
+        return self._get(f"/jobs/{job_id}/vertices/{vertex}/backpressure", missing={})  # type: ignore[no-any-return]
+
+    def checkpoint_stats(self, job_id: str) -> Mapping[str, Any]:
+        """Return counts, sizes and durations of a job's checkpoints as Flink answers them."""
+        return self._get(f"/jobs/{job_id}/checkpoints", missing={})  # type: ignore[no-any-return]
 
     def records_read(self, job_id: str) -> int:
         """Return the records that the job's sources have read so far, as of its last figures (a second old)."""

@@ -28,11 +28,10 @@ def folder(settings: Settings) -> Path:
 
 def jars_of(settings: Settings, part: Part) -> list[Path]:
     """Return the jars on a part's class path."""
-    family = part.name.partition("-")[0]
-    places = {"zookeeper": ["druid"], "kafka": ["kafka"], "druid": ["druid"], "flink": ["flink"]}[family]
+    places = {"zookeeper": ["druid"], "kafka": ["kafka"], "druid": ["druid"], "flink": ["flink"]}[part.group]
     jars = [jar for place in places for jar in (settings.jars / place).glob("*.jar")]
     home = pyflink_home()
-    if family == "flink" and home is not None:
+    if part.group == "flink" and home is not None:
         jars += home.glob("lib/*.jar")
     return sorted(jars)
 

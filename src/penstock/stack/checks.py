@@ -17,12 +17,12 @@ import psutil
 
 from penstock.errors import DeclarationError, UnavailableError
 from penstock.settings import Settings
-from penstock.stack import java, processes
+from penstock.stack import airflow, java, processes
 from penstock.stack.layout import Layout, layout, make_private, pyflink_home
 from penstock.stack.manager import Manager
-from penstock.stack.parts import parts
+from penstock.stack.parts import parts_in_use
 
-#: MiB.  Idle the parts take 3 GB; with less than this there is nothing left to work with, and with
+#: MiB.  Idle the parts take 3 GB, Airflow among them; with less than this there is nothing left to work with, and with
 #: less than ENOUGH a few jobs at full speed get slow.
 LEAST_MB, ENOUGH_MB = 4096, 6144
 #: MiB of disk below which Kafka and Druid soon stop.
@@ -103,6 +103,14 @@ def supervisor_check() -> Check:
     return Check("supervisor", "ok", "installed")
 
 
+def airflow_check() -> Check:
+    """Airflow is installed; the stack runs without it."""
+    if not airflow.installed():
+        hint = "install penstock with its extra `airflow`, or run `make setup`"
+        return Check("airflow", "warning", "not installed: the stack runs without it", hint)
+    return Check("airflow", "ok", airflow.version())
+
+
 def jars_check(settings: Settings) -> Check:
     """The jars are where Maven puts them."""
     missing = [
@@ -158,7 +166,7 @@ def disk_check(settings: Settings) -> Check:
 
 def ports_check(settings: Settings) -> Check:
     """Every port is free, or held by this very stack."""
-    wanted = {settings.stack.port(name): part.name for part in parts(settings) for name in part.ports}
+    wanted = {settings.stack.port(name): part.name for part in parts_in_use(settings) for name in part.ports}
     busy = [port for port in wanted if not processes.is_free(port)]
     held = processes.holders(busy) if busy else {}
     mine = str(settings.stack.state)

@@ -25,6 +25,7 @@ def doctor(settings: Settings, cluster: bool = True) -> list[Check]:
         checks.tool_check("make", "runs the project's targets"),
         checks.pyflink_check(),
         checks.supervisor_check(),
+        checks.airflow_check(),
         checks.jars_check(settings),
         checks.state_check(settings),
         checks.memory_check(settings),

@@ -54,6 +54,15 @@ class Layout:
         return self.run / "lock"
 
     @property
+    def without(self) -> Path:
+        """The groups of parts that `penstock up` was told to leave out."""
+        return self.run / "without"
+
+    @property
+    def airflow(self) -> Path:
+        return self.state / "airflow"
+
+    @property
     def kafka_data(self) -> Path:
         return self.state / "kafka"
 
@@ -116,6 +125,7 @@ def template_values(settings: Settings) -> dict[str, str]:
         "tmp": str(place.tmp),
         "socket": str(place.socket),
         "jars": str(settings.jars),
+        "dags": str(settings.dags),
         "pyflink": str(pyflink_home() or "pyflink-is-not-installed"),
         "kafka_log_dir": str(place.kafka_data),
         "transaction_max_timeout_ms": str(max(3_600_000, int(settings.env.flink.transaction_timeout * 1000))),

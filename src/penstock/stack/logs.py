@@ -34,7 +34,7 @@ def logs(settings: Settings, part: str | None = None, lines: int = 50, follow: b
     """
     names = [part_named(settings, part).name] if part else [item.name for item in parts(settings)]
     files = {name: layout(settings).log_file(name) for name in names}
-    mark = (lambda name, line: line) if part else (lambda name, line: f"{name:<18}| {line}")
+    mark = (lambda name, line: line) if part else (lambda name, line: f"{name:<22}| {line}")
     followed = {name: _Followed(file) for name, file in files.items()} if follow else {}
     for name, file in files.items():
         for line in tail(file, lines):

@@ -44,6 +44,13 @@ class Info:
     why: str
 
 
+def _environment(place: Layout) -> dict[str, str]:
+    """Return what all parts inherit: no setting of another Airflow, and no proxy between processes of this machine."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
+    bypass = [os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "", "127.0.0.1", "localhost"]
+    return {**inherited, "NO_PROXY": ",".join(filter(None, bypass)), MARK: str(place.state)}
+
+
 class Manager:
     """The daemon of one stack.  Every call raises UnavailableError where none runs."""
 
@@ -67,7 +74,7 @@ class Manager:
             raise DeclarationError("supervisor is not installed", hint="install penstock with its extra `stack`")
         done = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.place.supervisord_conf)],
-            env={**os.environ, MARK: str(self.place.state)},
+            env=_environment(self.place),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -14,21 +14,24 @@ import psutil
 
 from penstock.errors import DeclarationError, PenstockError, UnavailableError, WaitTimeoutError
 from penstock.settings import Settings
-from penstock.stack import cds, java, kafka_storage, processes, render
+from penstock.stack import airflow, cds, java, kafka_storage, processes, render
 from penstock.stack.checks import make_state, refuse_unless_ready
 from penstock.stack.layout import Layout, layout
 from penstock.stack.logs import tail
 from penstock.stack.manager import Info, Manager
-from penstock.stack.parts import Part, parts
+from penstock.stack.parts import OPTIONAL, Part, parts, parts_in_use
 from penstock.wait import Pending, Progress, Silent, until
 
-#: Seconds.  Ready within 60 on two cores; a machine busy with other work takes longer.
+#: Seconds.  Ready within 90 on two cores; a machine busy with other work takes longer.
 UP_TIMEOUT = 300.0
 
 
 @dataclass(frozen=True)
 class PartStatus:
-    """A part as it is now: `uptime` in seconds, `rss` in bytes, `health` in words, `restarts` since `up`."""
+    """A part as it is now: `uptime` in seconds, `health` in words, `restarts` since `up`.
+
+    `rss` is its memory in bytes: resident, and of its children what they don't share with others.
+    """
 
     name: str
     state: str
@@ -41,19 +44,31 @@ class PartStatus:
     restarts: int = 0
 
 
-def up(settings: Settings, progress: Progress | None = None, *, timeout: float = UP_TIMEOUT) -> list[PartStatus]:
+def up(
+    settings: Settings,
+    progress: Progress | None = None,
+    *,
+    without: Iterable[str] = (),
+    timeout: float = UP_TIMEOUT,
+) -> list[PartStatus]:
     """Start the stack, and return its parts when all are healthy.  One that is up already is left as it is.
+
+    Groups `without` are left out, and stopped where they run; the next `up` that does not name them starts them.
 
     Raises DeclarationError for all that stands against it, before anything is started; UnavailableError for a part
     that dies, with its last words; WaitTimeoutError.  Interrupted or failed, it leaves what `down` clears and the next
     `up` completes.
     """
     show = progress or Silent()
+    omitted = _optional(without)
     make_state(settings)
     with _locked(settings, "up", show) as place:
         manager = Manager(place)
         if manager.alive():
             _refuse_other_settings(settings)
+        place.without.write_text(" ".join(omitted), encoding="utf-8")
+        if manager.alive():
+            _stop_in_waves(manager, [part for part in parts(settings) if part.group in omitted], show)
             current = status(settings)
             if all(part.healthy for part in current):
                 show.update(f"already up: all {len(current)} parts are healthy")
@@ -62,8 +77,21 @@ def up(settings: Settings, progress: Progress | None = None, *, timeout: float =
         if not manager.alive():
             _prepare(settings, show)
             manager.start()
-        _start_by_health(settings, manager, show, timeout)
+        # Airflow's database takes as long as a JVM's start, so it is made beside those.
+        with ThreadPoolExecutor(1) as beside:
+            wanted = any(part.group == "airflow" for part in parts_in_use(settings))
+            prepared = beside.submit(airflow.prepare, settings) if wanted else None
+            _start_by_health(settings, manager, show, timeout, prepared)
         return status(settings)
+
+
+def _optional(without: Iterable[str]) -> tuple[str, ...]:
+    wrong = sorted(set(without) - set(OPTIONAL))
+    if wrong:
+        raise DeclarationError(
+            f"--without {wrong[0]}: only {', '.join(OPTIONAL)} can be left out; others need the rest"
+        )
+    return tuple(sorted(set(without)))
 
 
 def _prepare(settings: Settings, show: Progress) -> None:
@@ -77,7 +105,7 @@ def _prepare(settings: Settings, show: Progress) -> None:
         _end(strays)
     render.write(settings, render.render(settings, command))
     cds.keep(settings)
-    for part in parts(settings):
+    for part in (part for part in parts(settings) if not part.command):
         place.cds_file(part.name).write_text(cds.arguments(settings, part, command), encoding="utf-8")
     if kafka_storage.format_storage(settings, command):
         show.update("Kafka's storage is formatted")
@@ -94,9 +122,11 @@ def _refuse_other_settings(settings: Settings) -> None:
         )
 
 
-def _start_by_health(settings: Settings, manager: Manager, show: Progress, timeout: float) -> None:
-    """Start each part as soon as those it needs are healthy, until all are."""
-    everything = parts(settings)
+def _start_by_health(
+    settings: Settings, manager: Manager, show: Progress, timeout: float, prepared: Future[None] | None
+) -> None:
+    """Start each part as soon as those it needs are healthy, Airflow's when it is `prepared`, until all are."""
+    everything = parts_in_use(settings)
     healthy: set[str] = set()
     pids: dict[str, int] = {}
 
@@ -105,6 +135,8 @@ def _start_by_health(settings: Settings, manager: Manager, show: Progress, timeo
         waits = []
         for part in (part for part in everything if part.name not in healthy):
             info = infos[part.name]
+            if part.group == "airflow" and prepared and not prepared.done():
+                continue
             if part.name not in pids and healthy.issuperset(part.needs):
                 manager.start_part(part.name)
                 pids[part.name] = 0
@@ -116,6 +148,8 @@ def _start_by_health(settings: Settings, manager: Manager, show: Progress, timeo
                 waits.append(f"{part.name} ({answer.state})")
             else:
                 healthy.add(part.name)
+        if prepared and prepared.done():
+            prepared.result()
         if len(healthy) == len(everything):
             return True
         awaited = ", ".join(waits) or "the first to start"
@@ -157,7 +191,7 @@ def down(settings: Settings, progress: Progress | None = None) -> None:
         manager = Manager(place)
         ran = manager.alive()
         if ran:
-            _stop_in_waves(settings, manager, show)
+            _stop_in_waves(manager, parts(settings), show)
             daemon = manager.pid()
             manager.shutdown()
             until(
@@ -173,9 +207,9 @@ def down(settings: Settings, progress: Progress | None = None) -> None:
         show.update("stopped" if ran else f"ended {len(strays)} left processes" if strays else "nothing runs")
 
 
-def _stop_in_waves(settings: Settings, manager: Manager, show: Progress) -> None:
+def _stop_in_waves(manager: Manager, everything: Iterable[Part], show: Progress) -> None:
     """Stop first what uses the others, all of a wave at once."""
-    everything = parts(settings)
+    everything = tuple(everything)
     for wave in sorted({part.stop_wave for part in everything}):
         members = [part for part in everything if part.stop_wave == wave]
         for part in members:
@@ -201,9 +235,9 @@ def _end(strays: list[psutil.Process]) -> None:
 
 
 def status(settings: Settings) -> list[PartStatus]:
-    """Return every part as it is now.  Changes nothing, and works whether or not the stack runs."""
+    """Return every part that is not left out, as it is now.  Changes nothing; works whether or not the stack runs."""
     manager = Manager(layout(settings))
-    everything = parts(settings)
+    everything = parts_in_use(settings)
     try:
         infos = manager.infos()
     except UnavailableError:
@@ -216,10 +250,10 @@ def status(settings: Settings) -> list[PartStatus]:
 
 def _unmanaged(settings: Settings, part: Part) -> PartStatus:
     """Return the status of a part where no process manager runs: stopped, or left alone by one that was killed."""
-    mark = f"@{layout(settings).args_file(part.name)}"
-    for process in processes.own(settings.stack.state):
+    for process in sorted(processes.own(settings.stack.state), key=lambda process: process.pid):
         try:
-            if mark in " ".join(process.cmdline()):
+            # Its children have the same mark, and greater numbers.
+            if process.environ().get("SUPERVISOR_PROCESS_NAME") == part.name:
                 info = Info(part.name, "unmanaged", process.pid, int(process.create_time()), "")
                 return replace(_status(part, info), healthy=False, health="has lost its process manager: penstock up")
         except psutil.Error:
@@ -232,10 +266,6 @@ def _status(part: Part, info: Info) -> PartStatus:
         return PartStatus(part.name, info.state, False, info.why or "-", part.url)
     answer = part.health()
     healthy = not isinstance(answer, Pending)
-    try:
-        rss = psutil.Process(info.pid).memory_info().rss
-    except psutil.Error:
-        rss = 0
     return PartStatus(
         name=part.name,
         state=info.state,
@@ -244,7 +274,7 @@ def _status(part: Part, info: Info) -> PartStatus:
         url=part.url,
         pid=info.pid,
         uptime=max(0.0, time.time() - info.since),
-        rss=rss,
+        rss=processes.memory(info.pid),
     )
 
 

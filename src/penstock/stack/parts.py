@@ -3,6 +3,7 @@
     zookeeper ──► druid-coordinator  druid-broker  druid-historical  druid-indexer
         └───────► flink-jobmanager ──► (registers) flink-taskmanager
     kafka
+    airflow-api-server ──► airflow-scheduler  airflow-dag-processor  airflow-triggerer
 
 An arrow is "is started when the other is healthy"; parts with no arrow between them start together.
 """
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from penstock.settings import Settings
-from penstock.stack import probes
+from penstock.stack import airflow, probes
+from penstock.stack.layout import layout
 from penstock.wait import Pending
 
 Health = Callable[[], "str | Pending"]
@@ -28,9 +30,10 @@ class Part:
     """One process.
 
     `files` maps a file in <state>/conf/<name>/ to the templates below infra/ that it is joined from; `java.args` among
-    them is the whole command line.  `ports` are names in PORT_OFFSETS, `needs` parts that must be healthy first,
-    `stop_wave` its turn in `down`.  A clean stop takes a few of the `stop_seconds`, but the first one writes the
-    class-data archive (see `cds`), and a busy machine takes its time.
+    them is the whole command line, unless `command` is one that is no JVM's, started in the project's root with
+    `environment`.  `ports` are names in PORT_OFFSETS, `needs` parts that must be healthy first, `stop_wave` its turn in
+    `down`.  A clean stop takes a few of the `stop_seconds`, but the first one writes the class-data archive (see
+    `cds`), and a busy machine takes its time.
     """
 
     name: str
@@ -41,10 +44,21 @@ class Part:
     needs: tuple[str, ...] = ()
     stop_wave: int = 0
     stop_seconds: int = 60
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """Return what it belongs to: kafka, druid, flink, airflow..."""
+        return self.name.partition("-")[0]
+
+
+#: Groups that `penstock up --without` may leave out; nothing else in the stack needs them.
+OPTIONAL = ("airflow",)
 
 
 def parts(settings: Settings) -> tuple[Part, ...]:
-    """Return the parts of this stack, in the order they are shown."""
+    """Return the parts of this stack, in the order they are shown.  Airflow's only where it is installed."""
     port = settings.stack.port
     return (
         Part(
@@ -70,7 +84,22 @@ def parts(settings: Settings) -> tuple[Part, ...]:
         ),
         *_druid(settings),
         *_flink(settings),
+        *(_airflow(settings) if airflow.installed() else ()),
     )
+
+
+def left_out(settings: Settings) -> frozenset[str]:
+    """Return the groups that the last `penstock up` was told to leave out."""
+    try:
+        return frozenset(layout(settings).without.read_text(encoding="utf-8").split())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def parts_in_use(settings: Settings) -> tuple[Part, ...]:
+    """Return the parts that this stack is to run: all but those left out."""
+    without = left_out(settings)
+    return tuple(part for part in parts(settings) if part.group not in without)
 
 
 def _druid(settings: Settings) -> tuple[Part, ...]:
@@ -128,6 +157,34 @@ def _flink(settings: Settings) -> tuple[Part, ...]:
             health=partial(probes.flink_taskmanager, rest),
             needs=("zookeeper",),
         ),
+    )
+
+
+def _airflow(settings: Settings) -> tuple[Part, ...]:
+    url = airflow.address(settings)
+    # Nobody asks the log servers, which listen on every interface: all parts see the same files.
+    commands = {
+        "api-server": ("api-server",),
+        "scheduler": ("scheduler", "--skip-serve-logs"),
+        "dag-processor": ("dag-processor",),
+        "triggerer": ("triggerer", "--skip-serve-logs"),
+    }
+    health: dict[str, Health] = {
+        name: partial(probes.airflow_job, url, name.replace("-", "_")) for name in commands if name != "api-server"
+    }
+    return tuple(
+        Part(
+            name=f"airflow-{name}",
+            files={"airflow.cfg": ("airflow/airflow.cfg",)},
+            ports=("airflow_api",) if name == "api-server" else (),
+            url=url,
+            health=health.get(name, partial(probes.airflow_api, url)),
+            needs=() if name == "api-server" else ("airflow-api-server",),
+            stop_wave=1 if name == "api-server" else 0,
+            command=(*airflow.command(), *words),
+            environment=airflow.environment(settings, f"airflow-{name}"),
+        )
+        for name, words in commands.items()
     )
 
 

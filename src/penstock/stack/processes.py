@@ -61,6 +61,22 @@ def _quietly(signal: Callable[[], object]) -> None:
         signal()
 
 
+def memory(pid: int) -> int:
+    """Return the bytes that a process holds resident, with those of its children that they share with nobody."""
+    try:
+        parent = psutil.Process(pid)
+        return int(parent.memory_info().rss) + sum(map(_unshared, parent.children(recursive=True)))
+    except psutil.Error:
+        return 0
+
+
+def _unshared(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().uss)
+    except psutil.Error:
+        return 0
+
+
 def is_free(port: int) -> bool:
     """Say whether `port` of 127.0.0.1 can be listened on."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

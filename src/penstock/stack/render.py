@@ -27,19 +27,22 @@ def render(settings: Settings, java: Path) -> dict[Path, str]:
         for name, sources in part.files.items():
             text = "\n".join(_fill(infra / source, {**values, "part": part.name}) for source in sources)
             files[place.conf / part.name / name] = text
-    files[place.supervisord_conf] = _supervisord(infra, place, parts(settings), values, java)
+    files[place.supervisord_conf] = _supervisord(settings.root, place, parts(settings), values, java)
     return files
 
 
-def _supervisord(infra: Path, place: Layout, everything: Iterable[Part], values: Mapping[str, str], java: Path) -> str:
+def _supervisord(root: Path, place: Layout, everything: Iterable[Part], values: Mapping[str, str], java: Path) -> str:
+    infra = root / "infra"
     # The process manager expands %(...)s in its file, so that a percent sign is written twice.
     values = {name: value.replace("%", "%%") for name, value in values.items()}
     sections = [_fill(infra / "supervisor/supervisord.conf", values)]
     for part in everything:
-        environment = {**ENVIRONMENT, MARK: str(place.state)}
+        words = part.command or (str(java), f"@{place.cds_file(part.name)}", f"@{place.args_file(part.name)}")
+        environment = {**ENVIRONMENT, MARK: str(place.state), **part.environment}
         own = {
             "name": part.name,
-            "command": f'"{java}" "@{place.cds_file(part.name)}" "@{place.args_file(part.name)}"'.replace("%", "%%"),
+            "command": " ".join(f'"{word}"' for word in words).replace("%", "%%"),
+            "directory": str(root if part.command else place.conf / part.name).replace("%", "%%"),
             "environment": ",".join(f'{name}="{value}"' for name, value in environment.items()),
             "stop_seconds": str(part.stop_seconds),
         }

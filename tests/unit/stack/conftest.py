@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock.settings import PORT_OFFSETS, Settings, load_settings
-from penstock.stack import checks, probes, processes
+from penstock.stack import airflow, checks, probes, processes
 from penstock.wait import Pending
 
 ROOT = Path(__file__).parents[3]
@@ -28,6 +28,18 @@ part=$(basename "$PWD")
 echo "$part begins"
 if [ -f "$PENSTOCK_STACK/fail-$part" ]; then echo "$part: something is wrong"; exit 3; fi
 exec -a "java $*" sleep 600
+"""
+
+
+#: Plays Airflow: makes its database, or says that it can't; its parts sleep.
+AIRFLOW = """#!/bin/bash
+if [ "$*" = "db migrate" ]; then
+  echo "$PENSTOCK_STATE $PENSTOCK_PORT_BASE $AIRFLOW_CONFIG" >> "$AIRFLOW_HOME/migrations"
+  if [ -f "$PENSTOCK_STACK/fail-migration" ]; then echo "no such revision"; exit 1; fi
+  exit 0
+fi
+echo "airflow $* begins in $PWD"
+exec -a "airflow $*" sleep 600
 """
 
 
@@ -77,6 +89,21 @@ def make_settings(tmp_path: Path) -> Iterator[Callable[..., Settings]]:
         processes.end(processes.own(settings.stack.state), grace=0)
 
 
+@pytest.fixture(autouse=True)
+def no_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of these tests are of the other parts."""
+    monkeypatch.setattr(airflow, "installed", lambda: False)
+
+
+@pytest.fixture
+def with_airflow(no_airflow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "airflow"
+    script.write_text(AIRFLOW)
+    script.chmod(script.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setattr(airflow, "installed", lambda: True)
+    monkeypatch.setattr(airflow, "command", lambda: (str(script),))
+
+
 @pytest.fixture
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     return make_settings()
@@ -94,6 +121,8 @@ def healthy(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | Pending]:
         "druid_indexer",
         "flink_jobmanager",
         "flink_taskmanager",
+        "airflow_api",
+        "airflow_job",
     ):
         monkeypatch.setattr(probes, name, lambda *_, name=name: answers.get(name, "fine"))
     return answers

@@ -173,7 +173,7 @@ def test_a_state_directory_with_a_long_name(
 def test_logs_end_and_follow(settings: Settings, healthy: dict[str, str | Pending]) -> None:
     up(settings)
     assert list(logs(settings, "kafka")) == ["kafka begins"]
-    assert "zookeeper         | zookeeper begins" in list(logs(settings))
+    assert "zookeeper             | zookeeper begins" in list(logs(settings))
     with pytest.raises(DeclarationError, match="no part 'kaffka'"):
         list(logs(settings, "kaffka"))
 

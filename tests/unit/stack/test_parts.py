@@ -18,15 +18,15 @@ from penstock.stack.render import changed, render, write
 JAVA = Path("/usr/bin/java")
 
 
-def test_parts_start_after_those_they_need(settings: Settings) -> None:
+def test_parts_start_after_those_they_need(settings: Settings, with_airflow: None) -> None:
     needs = {part.name: set(part.needs) for part in parts(settings)}
-    assert {name for name, needed in needs.items() if not needed} == {"zookeeper", "kafka"}
+    assert {name for name, needed in needs.items() if not needed} == {"zookeeper", "kafka", "airflow-api-server"}
     order = list(needs)
     for name, needed in needs.items():
         assert needed <= set(order[: order.index(name)]), "no part waits for one that waits for it"
 
 
-def test_every_port_has_one_part(settings: Settings) -> None:
+def test_every_port_has_one_part(settings: Settings, with_airflow: None) -> None:
     claimed = [port for part in parts(settings) for port in part.ports]
     assert sorted(claimed) == sorted(PORT_OFFSETS)
     assert len(set(PORT_OFFSETS.values())) == len(PORT_OFFSETS)
@@ -38,19 +38,19 @@ def test_an_unknown_part_is_named_with_all_there_are(settings: Settings) -> None
         part_named(settings, "kaffka")
 
 
-def test_what_is_used_stops_after_what_uses_it(settings: Settings) -> None:
+def test_what_is_used_stops_after_what_uses_it(settings: Settings, with_airflow: None) -> None:
     wave = {part.name: part.stop_wave for part in parts(settings)}
     for part in parts(settings):
         assert all(wave[need] > part.stop_wave for need in part.needs)
     assert wave["kafka"] > wave["flink-taskmanager"]
 
 
-def test_templates_are_filled(settings: Settings) -> None:
+def test_templates_are_filled(settings: Settings, with_airflow: None) -> None:
     for path, text in render(settings, JAVA).items():
         assert not re.search(r"\$\{?\w", text), f"{path} has a name left"
 
 
-def test_nothing_is_rendered_that_listens_elsewhere(settings: Settings) -> None:
+def test_nothing_is_rendered_that_listens_elsewhere(settings: Settings, with_airflow: None) -> None:
     texts = {str(path.relative_to(settings.stack.state)): text for path, text in render(settings, JAVA).items()}
     assert not any("0.0.0.0" in line for text in texts.values() for line in text.splitlines() if line[:1] not in "#;")
     assert "\ndruid.bindOnHost=true\n" in texts["conf/druid-broker/common.runtime.properties"]
@@ -61,6 +61,7 @@ def test_nothing_is_rendered_that_listens_elsewhere(settings: Settings) -> None:
         assert f"\n{key}: 127.0.0.1\n" in texts["conf/flink-jobmanager/config.yaml"]
     addresses = re.findall(r"^listeners=(.*)$", texts["conf/kafka/server.properties"], re.MULTILINE)[0].split(",")
     assert all("//127.0.0.1:" in address for address in addresses)
+    assert "\nhost = 127.0.0.1\n" in texts["conf/airflow-api-server/airflow.cfg"]
     assert "inet_http_server" not in texts["run/supervisord.conf"]
 
 
@@ -80,7 +81,7 @@ def test_the_taskmanagers_memory_adds_up(settings: Settings) -> None:
     assert size["network.min"] == size["network.max"]
 
 
-def test_two_stacks_share_no_port_and_no_file(make_settings: Callable[..., Settings]) -> None:
+def test_two_stacks_share_no_port_and_no_file(make_settings: Callable[..., Settings], with_airflow: None) -> None:
     one, two = make_settings("one", 21000), make_settings("two", 21100)
     for name in PORT_OFFSETS:
         assert str(one.stack.port(name)) not in "".join(render(two, JAVA).values())
