@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -34,6 +35,31 @@ class Pending:
     """A probe's answer "not yet", with the state seen, in words."""
 
     state: str
+
+
+class Yielded(BaseException):
+    """A wait gave up its place, by `yielding`: whatever waited is to be run again later, as if it had been killed.
+
+    No handler of ordinary errors runs; what can be killed at any line can yield at any wait.
+    """
+
+    def __init__(self, subject: str, state: str) -> None:
+        super().__init__(f"{subject}: {state}")
+        self.subject = subject
+        self.state = state
+
+
+_yield_after: ContextVar[float | None] = ContextVar("yield_after", default=None)
+
+
+@contextmanager
+def yielding(seconds: float) -> Iterator[None]:
+    """Let each wait within raise `Yielded` where it has lasted so many seconds: a place to wait in may be dear."""
+    token = _yield_after.set(seconds)
+    try:
+        yield
+    finally:
+        _yield_after.reset(token)
 
 
 @contextmanager
@@ -79,9 +105,10 @@ def until(
 
     `subject` names what is awaited ("Druid's broker"), `timeout` and `interval` are seconds; a `patient` wait ends only
     when the state has not changed for the timeout.  A probe that raises `UnavailableError` counts as not yet.  Raises
-    `WaitTimeoutError` with the last state seen when the deadline passes.
+    `WaitTimeoutError` with the last state seen when the deadline passes, `Yielded` within `yielding`.
     """
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
+    deadline, place = started + timeout, _yield_after.get()
     show = progress or Silent()
     last = ""
     while True:
@@ -96,4 +123,6 @@ def until(
             deadline, last = time.monotonic() + timeout, answer.state
         if time.monotonic() >= deadline:
             raise WaitTimeoutError(f"{subject}: not there after {timeout:g} s; last seen: {answer.state}", hint=hint)
+        if place is not None and time.monotonic() >= started + place:
+            raise Yielded(subject, answer.state)
         time.sleep(interval)
