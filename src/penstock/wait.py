@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,17 +50,17 @@ class Yielded(BaseException):
         self.state = state
 
 
-_yield_after: ContextVar[float | None] = ContextVar("yield_after", default=None)
+_place: ContextVar[tuple[float, float] | None] = ContextVar("place", default=None)
 
 
 @contextmanager
-def yielding(seconds: float) -> Iterator[None]:
-    """Let each wait within raise `Yielded` where it has lasted so many seconds: a place to wait in may be dear."""
-    token = _yield_after.set(seconds)
+def yielding(seconds: float, *, within: float = math.inf) -> Iterator[None]:
+    """Let each wait raise `Yielded` that has lasted so many seconds, and all of them once `within` seconds are over."""
+    token = _place.set((seconds, time.monotonic() + within))
     try:
         yield
     finally:
-        _yield_after.reset(token)
+        _place.reset(token)
 
 
 @contextmanager
@@ -108,7 +109,8 @@ def until(
     `WaitTimeoutError` with the last state seen when the deadline passes, `Yielded` within `yielding`.
     """
     started = time.monotonic()
-    deadline, place = started + timeout, _yield_after.get()
+    deadline = started + timeout
+    seconds, end = _place.get() or (math.inf, math.inf)
     show = progress or Silent()
     last = ""
     while True:
@@ -123,6 +125,6 @@ def until(
             deadline, last = time.monotonic() + timeout, answer.state
         if time.monotonic() >= deadline:
             raise WaitTimeoutError(f"{subject}: not there after {timeout:g} s; last seen: {answer.state}", hint=hint)
-        if place is not None and time.monotonic() >= started + place:
+        if time.monotonic() >= min(started + seconds, end):
             raise Yielded(subject, answer.state)
         time.sleep(interval)

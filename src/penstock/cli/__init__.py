@@ -11,6 +11,7 @@ import penstock.cli.data as data
 import penstock.cli.pipelines as pipelines
 import penstock.cli.replay as replay
 import penstock.cli.stack as stack
+import penstock.cli.upkeep as upkeep
 from penstock.cli.context import Context, fail
 from penstock.errors import PenstockError
 
@@ -39,7 +40,7 @@ def _options(
     context.obj = Context(project, env, debug)
 
 
-for group in (stack, pipelines, data, replay):
+for group in (stack, pipelines, data, replay, upkeep):
     group.register(app)
 
 

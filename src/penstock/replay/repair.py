@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from penstock.durations import millis
 from penstock.pipeline import Aggregate, Pipeline
@@ -21,6 +22,9 @@ from penstock.services.protocols import KafkaService, Services
 from penstock.settings import Settings
 from penstock.topics import late_topic
 from penstock.wait import Progress
+
+#: How a repair's id begins.
+PREFIX = "repair-"
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,33 @@ def repair(
     for span in todo.ready:
         within = widened(pipeline, span.start, span.end)
         request = asked(within, dry_run=False, rate=rate, reason=f"repair: {span.events:,} late events")
-        made = prepare(pipeline, within, request, services, settings, id=f"repair-{new_id(pipeline.name)}"[:80])
+        made = prepare(pipeline, within, request, services, settings, id=f"{PREFIX}{new_id(pipeline.name)}"[:80])
         refuse(made)
         done.append(run(pipeline, made.replay, services, settings, progress=progress, timeout=timeout, steady=steady))
     return done
+
+
+def unfinished(pipeline: str, services: Services) -> list[Replay]:
+    """Return the pipeline's repairs that were begun and have not ended, oldest first."""
+    return [it for it in services.replays.read().values() if _unfinished(it, pipeline)]
+
+
+def _unfinished(replay: Replay, pipeline: str) -> bool:
+    return replay.pipeline == pipeline and replay.status == "running" and replay.id.startswith(PREFIX)
+
+
+def finish(
+    pipeline: Pipeline,
+    services: Services,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    timeout: float = 300,
+    steady: float = STEADY,
+) -> list[Replay]:
+    """Go on with the repairs that died on their way, and return the receipts: a new one of their range is refused."""
+    more: dict[str, Any] = {"progress": progress, "timeout": timeout, "steady": steady}
+    return [run(pipeline, it, services, settings, **more) for it in unfinished(pipeline.name, services)]
 
 
 def read_late(pipeline: Pipeline, kafka: KafkaService) -> list[Late]:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:  # its module derives from this package
 class MemoryFlink:
     """`down = True` makes every call raise UnavailableError; `specs` are the submissions that Flink took, in order.
 
-    `watermarks` by job name, `slots` that are free, `restores` of jobs by id, and `savepoint`, called for each one
-    with the job's name and the path, are the tests' to set.  `bounded` does a bounded job's work, at once.
+    `watermarks` by job name, `checkpoint_times` by job id, `slots` that are free, `restores` of jobs by id, and
+    `savepoint`, called for each one with the job's name and the path, are the tests' to set.  `bounded` does a bounded
+    job's work, at once.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class MemoryFlink:
         self.savepoint: Callable[[str, str], None] = lambda name, path: None
         self.bounded: Callable[[BatchSpec], None] = lambda spec: None
         self.checkpoints = 0
+        self.checkpoint_times: dict[str, int] = {}
         self._jobs: dict[str, Job] = {}
         self._points: dict[str, RestorePoint] = {}
         self._failures: dict[str, str] = {}
@@ -138,6 +140,10 @@ class MemoryFlink:
     def latest_checkpoint(self, job_id: str) -> tuple[int, str] | None:
         self._reach()
         return self.checkpoints, f"memory:/checkpoints/{job_id}/chk-{self.checkpoints}"
+
+    def checkpointed(self, job_id: str) -> int | None:
+        self._reach()
+        return self.checkpoint_times.get(job_id)
 
     def restored(self, job_id: str) -> tuple[int, int]:
         self._reach()
