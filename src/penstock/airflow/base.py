@@ -8,6 +8,7 @@ So no state is kept between two runs, and nothing has to be remembered for a ret
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a wait may hold a worker's slot; longer than what is usual of the quick ones.
 PLACE = 15.0
+#: Seconds by which a wait's own timeout is later than the deadline, which is told better.
+SLACK = 60.0
 #: Seconds between two looks, and until a wait that nobody can look at is tried again.
 EVERY = 3.0
 
@@ -78,8 +81,8 @@ class PenstockOperator(BaseOperator):
         seen = (event or {}).get("seen", "nothing was done yet")
         while (left := until - time.time()) > 0:
             try:
-                with in_airflows_terms(), yielding(PLACE if self.deferrable else left, within=left):
-                    return self.act(context, left)
+                with in_airflows_terms(), yielding(self.place, within=left):
+                    return self.act(context, left + SLACK)
             except (Yielded, BusyError) as waiting:
                 seen = str(waiting)
             if time.time() >= until:
@@ -93,9 +96,17 @@ class PenstockOperator(BaseOperator):
         at = datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds")
         raise AirflowTaskTimeout(f"{self.task_id}: not done by its deadline {at}; last seen: {seen}")
 
-    def act(self, context: Any, left: float) -> Any:
-        """Do the work, within `left` seconds.  What dies in it is run again, and ends the same."""
+    def act(self, context: Any, timeout: float) -> Any:
+        """Do the work; `timeout` (seconds) is for its waits, and never sooner than the deadline.
+
+        What dies in it is run again, and ends the same.
+        """
         raise NotImplementedError
+
+    @property
+    def place(self) -> float:
+        """Return how long a wait may hold the worker's slot, in seconds."""
+        return PLACE if self.deferrable else math.inf
 
     def watch(self, context: Any) -> Watch:
         """Return what to look at while the work waits; a nap where nothing tells when to go on."""

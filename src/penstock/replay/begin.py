@@ -64,7 +64,8 @@ def begin(
     if known is not None:
         return Begun(_same(request, known, declared), known)
     if not (request.pipeline and request.start and request.end):
-        absent = f"there is no replay {request.id!r} to go on with" if request.id else None
+        only_id = request.id and not (request.pipeline or request.start or request.end)
+        absent = f"there is no replay {request.id!r} to go on with" if only_id else None
         raise DeclarationError(absent or "a pipeline, --from and --to are needed", hint=EXAMPLE)
     (pipeline,) = declared([request.pipeline])
     wanted = scope(pipeline, request.start, request.end)

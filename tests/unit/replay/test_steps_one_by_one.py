@@ -117,9 +117,9 @@ def test_what_is_asked_is_checked_in_one_place(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError, match="--from 2013-02-02 is not before --to 2013-02-01"):
         begun(life, start="2013-02-02", end="2013-02-01", id=None)
     with pytest.raises(DeclarationError, match="a pipeline, --from and --to are needed"):
-        begun(life, end=None, id=None)
-    with pytest.raises(DeclarationError, match="there is no replay 'x' to go on with"):
         begun(life, end=None, id="x")
+    with pytest.raises(DeclarationError, match="there is no replay 'x' to go on with"):
+        begun(life, pipeline=None, start=None, end=None, id="x")
     done = step(life, None)
     assert begun(life, pipeline=None, start=None, end=None).replay == done
     with pytest.raises(DeclarationError, match="r1 is another replay: sales, 1970-01-01T00:00Z"):

@@ -27,7 +27,7 @@ class DruidSupervisorOperator(PenstockOperator):
         super().__init__(**kwargs)
         self.action = action
 
-    def act(self, context: Any, left: float) -> Any:
+    def act(self, context: Any, timeout: float) -> Any:
         from penstock import part, render
 
         hook, name = self.hook, self.pipeline
@@ -48,11 +48,13 @@ class DruidSupervisorOperator(PenstockOperator):
                     hook.services,
                     hook.settings,
                     progress=self.progress,
-                    timeout=left,
+                    timeout=timeout,
                 )
                 return self.tell(outcome)
             case "suspend":
-                return self.tell(part.suspend(name, hook.services, hook.settings, progress=self.progress, timeout=left))
+                return self.tell(
+                    part.suspend(name, hook.services, hook.settings, progress=self.progress, timeout=timeout)
+                )
             case "resume":
                 return self.tell(part.resume(name, hook.services, hook.settings))
             case _:
@@ -80,12 +82,12 @@ class DruidIndexOperator(PenstockOperator):
         self.spec = spec
         self.identity = identity
 
-    def act(self, context: Any, left: float) -> dict[str, Any]:
+    def act(self, context: Any, timeout: float) -> dict[str, Any]:
         from penstock.tasks import run_task
 
         hook = self.hook
         spec = json.loads(self.spec) if isinstance(self.spec, str) else self.spec
-        outcome = run_task(hook.services.druid, self._identity(context), spec, progress=self.progress, timeout=left)
+        outcome = run_task(hook.services.druid, self._identity(context), spec, progress=self.progress, timeout=timeout)
         self.druid_url = links.druid_task(hook.settings.env, outcome.task)
         if outcome.datasource:
             add_event(context, datasource(outcome.datasource, hook.settings.env.name), task=outcome.task)

@@ -42,7 +42,7 @@ class FlinkStartOperator(_JobOperator):
         super().__init__(**kwargs)
         self.allow = allow
 
-    def act(self, context: Any, left: float) -> dict[str, Any]:
+    def act(self, context: Any, timeout: float) -> dict[str, Any]:
         from penstock.part import apply_part
         from penstock.plan import parse_allow
 
@@ -57,7 +57,7 @@ class FlinkStartOperator(_JobOperator):
             hook.settings,
             allow=parse_allow(self.allow),
             progress=self.progress,
-            timeout=left,
+            timeout=timeout,
         )
         self.link()
         return self.tell(outcome)
@@ -76,7 +76,7 @@ class FlinkStopOperator(_JobOperator):
         super().__init__(**kwargs)
         self.cancel = cancel
 
-    def act(self, context: Any, left: float) -> dict[str, Any]:
+    def act(self, context: Any, timeout: float) -> dict[str, Any]:
         from penstock.lifecycle import stop
 
         hook = self.hook
@@ -87,7 +87,7 @@ class FlinkStopOperator(_JobOperator):
             hook.settings,
             cancel=flag(self.cancel),
             progress=self.progress,
-            timeout=left,
+            timeout=timeout,
         )
         return self.tell(outcome)
 
@@ -101,7 +101,7 @@ class FlinkUpgradeOperator(_JobOperator):
         super().__init__(**kwargs)
         self.replay_from = replay_from
 
-    def act(self, context: Any, left: float) -> Any:
+    def act(self, context: Any, timeout: float) -> Any:
         from penstock.upgrade import upgrade  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         hook = self.hook
@@ -112,7 +112,7 @@ class FlinkUpgradeOperator(_JobOperator):
             hook.settings,
             replay_from=given(self.replay_from),
             progress=self.progress,
-            timeout=left,
+            timeout=timeout,
         )
         self.link()
         return self.tell(done)

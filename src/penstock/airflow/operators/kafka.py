@@ -15,14 +15,14 @@ class KafkaTopicsOperator(PenstockOperator):
     Topics that are there already are told and left alone.  A change is an event of each topic's asset.
     """
 
-    def act(self, context: Any, left: float) -> dict[str, Any]:
+    def act(self, context: Any, timeout: float) -> dict[str, Any]:
         from penstock.part import apply_part
 
         hook = self.hook
         pipelines = hook.pipelines()
         pipeline = hook.pipeline(self.pipeline)
         outcome = apply_part(
-            self.pipeline, "topic", pipelines, hook.services, hook.settings, progress=self.progress, timeout=left
+            self.pipeline, "topic", pipelines, hook.services, hook.settings, progress=self.progress, timeout=timeout
         )
         if outcome.changed:
             for spec in topic_specs(pipeline, hook.settings.env):

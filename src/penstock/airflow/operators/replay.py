@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ STEPS = {
     "resume": "resume",
     "receipt": "receipt",
 }
+
+#: Seconds in which a step may see nothing change, as for the command line.
+UNCHANGED = 300.0
 
 #: Why a replay has no such step.
 SKIPPED = {
@@ -111,7 +115,7 @@ class ReplayBeginOperator(ReplayOperator):
         self.rate = rate
         self.reason = reason
 
-    def act(self, context: Any, left: float) -> str:
+    def act(self, context: Any, timeout: float) -> str:
         from penstock.replay.begin import Request, begin
 
         hook = self.hook
@@ -167,7 +171,12 @@ class ReplayStepOperator(ReplayOperator):
         self.step = step
         self.receipt = ""
 
-    def act(self, context: Any, left: float) -> dict[str, Any] | str:
+    @property
+    def place(self) -> float:
+        # A check that is not equal is an alarm, not a wait: begun anew it would never be one.
+        return math.inf if self.step == "check" else super().place
+
+    def act(self, context: Any, timeout: float) -> dict[str, Any] | str:
         from penstock.replay import render
         from penstock.replay.run import run, steps_of
 
@@ -189,7 +198,7 @@ class ReplayStepOperator(ReplayOperator):
             hook.services,
             hook.settings,
             progress=self.progress,
-            timeout=left,
+            timeout=min(timeout, UNCHANGED),
             through=self.step,
         )
         self.link(done)
@@ -211,12 +220,12 @@ class RepairOperator(ReplayOperator):
     Run again, it replays nothing.  Each segment that was repaired is an event of the datasource's asset.
     """
 
-    def act(self, context: Any, left: float) -> dict[str, Any]:
+    def act(self, context: Any, timeout: float) -> dict[str, Any]:
         from penstock.replay import render, repair
 
         hook = self.hook
         pipeline = hook.pipeline(self.pipeline)
-        more: dict[str, Any] = {"progress": self.progress, "timeout": left}
+        more: dict[str, Any] = {"progress": self.progress, "timeout": min(timeout, UNCHANGED)}
         done = repair.finish(pipeline, hook.services, hook.settings, **more)
         todo = repair.look(pipeline, hook.services)
         self.log.info("%s", plain(render.repair_text(pipeline.name, todo)))

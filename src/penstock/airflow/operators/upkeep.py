@@ -30,7 +30,7 @@ class VerifyOperator(PenstockOperator):
         self.start = start
         self.end = end
 
-    def act(self, context: Any, left: float) -> dict[str, Any]:
+    def act(self, context: Any, timeout: float) -> dict[str, Any]:
         from penstock.proof import prove, render, summary
 
         hook = self.hook
@@ -39,7 +39,7 @@ class VerifyOperator(PenstockOperator):
             hook.settings,
             start=given(self.start),
             end=given(self.end),
-            timeout=left,
+            timeout=timeout,
             progress=self.progress,
         )
         self.log.info("%s", plain(render(ledger)))
@@ -58,7 +58,7 @@ class VerifyOperator(PenstockOperator):
 class HealthOperator(PenstockOperator):
     """Wait until nothing of a pipeline, and of the services under it, is unhealthy."""
 
-    def act(self, context: Any, left: float) -> str:
+    def act(self, context: Any, timeout: float) -> str:
         from penstock.health import look
 
         hook = self.hook
@@ -68,7 +68,7 @@ class HealthOperator(PenstockOperator):
             found = look(pipelines, hook.services)
             return Pending("; ".join(f"{it.subject} {it.state}: {it.cause}" for it in found)) if found else "healthy"
 
-        answer = until(self.pipeline, probe, timeout=left, interval=2.0, progress=self.progress)
+        answer = until(self.pipeline, probe, timeout=timeout, interval=2.0, progress=self.progress)
         self.log.info("%s: %s", self.pipeline, answer)
         return answer
 
@@ -82,7 +82,7 @@ class MaintenanceOperator(PenstockOperator):
         super().__init__(**kwargs)
         self.duty = duty
 
-    def act(self, context: Any, left: float) -> list[str]:
+    def act(self, context: Any, timeout: float) -> list[str]:
         from penstock import maintenance
 
         hook = self.hook
@@ -92,7 +92,7 @@ class MaintenanceOperator(PenstockOperator):
         else:
             due = maintenance.plan(pipelines, hook.services, hook.settings)
             mine = [duty for duty in due if duty.kind == self.duty]
-            lines = maintenance.maintain(mine, hook.services, hook.settings, progress=self.progress, timeout=left)
+            lines = maintenance.maintain(mine, hook.services, hook.settings, progress=self.progress, timeout=timeout)
         for line in lines or ["nothing is due"]:
             self.log.info("%s", line)
         return lines
