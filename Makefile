@@ -28,10 +28,10 @@ JAR_SOURCES := $(shell find infra/jars -type f -not -path '*/target/*' 2>/dev/nu
 setup: .venv/.synced .penstock/jars/.built ## virtual environment and jars
 
 check: setup ## lint, types, unit and golden tests: no services, under a minute
-	@$(BIN)/ruff check src jobs tests bench
-	@$(BIN)/ruff format --check --quiet src jobs tests bench
+	@$(BIN)/ruff check src jobs dags tests bench
+	@$(BIN)/ruff format --check --quiet src jobs dags tests bench
 	@$(BIN)/mypy
-	@$(BIN)/pytest -q -n 4 tests/unit tests/golden
+	@$(BIN)/pytest -q -n 4 tests/unit tests/golden tests/dags
 
 test: setup ## the whole suite, on a stack of its own
 	@mvn --quiet --batch-mode -Dstyle.color=never --file infra/jars/pom.xml verify

@@ -18,21 +18,20 @@ FILES = sorted((ROOT / "dags").glob("*.py"))
 
 #: Runs a file of DAGs with every way to a network closed, and prints its DAGs.
 PARSE = """
-import json, runpy, socket, sys, time
-import airflow.sdk, airflow.models.dagbag  # what the process that parses files has loaded already
+import json, socket, sys, time
+import airflow.sdk  # what the process that parses files has loaded already
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
 def closed(*_, **__): raise AssertionError("a network call while a file of DAGs is parsed")
 socket.socket.connect = socket.socket.connect_ex = closed
 socket.create_connection = socket.getaddrinfo = closed
 began = time.process_time()
-names = runpy.run_path(sys.argv[1], run_name="dags")
+bag = DagBag(sys.argv[1])
 took = time.process_time() - began
-dags = {it.dag_id: it for it in names.values() if isinstance(it, airflow.sdk.DAG)}
-from airflow.sdk.definitions._internal.contextmanager import DagContext
-dags |= {it.dag_id: it for it, _ in DagContext.autoregistered_dags}
-from airflow.serialization.serialized_objects import DagSerialization
+assert not bag.import_errors, list(bag.import_errors.values())[0]
 found = {}
-for dag in dags.values():
-    dag.check_cycle() if hasattr(dag, "check_cycle") else dag.topological_sort()
+for dag in bag.dags.values():
+    dag.topological_sort()
     DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
     found[dag.dag_id] = {
         "schedule": str(dag.schedule) if dag.schedule else None,
@@ -44,11 +43,6 @@ for dag in dags.values():
     }
 print(json.dumps({"seconds": took, "dags": found}))
 """
-
-
-@pytest.fixture(scope="session")
-def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("airflow")
 
 
 def parse(file: Path, home: Path, cwd: Path = ROOT) -> dict[str, Any]:
@@ -114,8 +108,8 @@ def test_a_broken_declaration_is_the_files_error(tmp_path: Path, airflow_home: P
 
 def test_the_provider_is_described_as_airflow_wants_it() -> None:
     import jsonschema
-    from airflow import providers_manager
 
+    from airflow import providers_manager
     from penstock.airflow import get_provider_info
 
     schema = Path(providers_manager.__file__).with_name("provider_info.schema.json")

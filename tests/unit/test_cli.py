@@ -24,7 +24,7 @@ from penstock import Datasource, Field, Pipeline, Select, Topic
 topic = Topic("shop.sold.v1", fields=[Field("at", "timestamp_ms")], event_time="at")
 pipeline = Pipeline("{name}", source=topic, transform=Select(), sink=Datasource())
 """
-VERBS = "up down status logs doctor check plan apply start stop remove produce query watch verify"
+VERBS = "up down status logs doctor check plan apply start stop remove produce query watch verify health maintain init"
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -356,6 +356,8 @@ def test_a_repair_that_was_killed_is_finished_by_the_next(after: bool, tmp_path:
 
 def test_health_is_waited_for(world: World) -> None:
     world.apply(DECLARED)
+    for job in world.flink.jobs():
+        world.flink.checkpoint_times[job.id] = round(time.time() * 1000)
     assert act(HealthOperator, world).result == "healthy"
     world.druid.set_state("sales", "UNHEALTHY_TASKS", healthy=False)
     with pytest.raises(AirflowTaskTimeout, match="supervisor unhealthy_tasks: the reason in one line"):
