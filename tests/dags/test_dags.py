@@ -41,7 +41,7 @@ for dag in bag.dags.values():
             for task in dag.tasks
         },
     }
-print(json.dumps({"seconds": took, "dags": found}))
+print(json.dumps({"seconds": took, "dags": dict(sorted(found.items()))}))
 """
 
 
