@@ -28,10 +28,10 @@ JAR_SOURCES := $(shell find infra/jars -type f -not -path '*/target/*' 2>/dev/nu
 setup: .venv/.synced .penstock/jars/.built ## virtual environment and jars
 
 check: setup ## lint, types, unit and golden tests: no services, under a minute
-	@$(BIN)/ruff check src jobs tests bench
-	@$(BIN)/ruff format --check --quiet src jobs tests bench
+	@$(BIN)/ruff check src jobs dags tests bench
+	@$(BIN)/ruff format --check --quiet src jobs dags tests bench
 	@$(BIN)/mypy
-	@$(BIN)/pytest -q -n 4 tests/unit tests/golden
+	@$(BIN)/pytest -q -n 4 tests/unit tests/golden tests/dags
 
 # Debian's; elsewhere `make test CHROMEDRIVER=$$(which chromedriver)` with Chromium's own on PATH.
 CHROMEDRIVER := /usr/bin/chromedriver

@@ -8,8 +8,8 @@ Whatever fails, a second `apply` does what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import assert_never
 
@@ -63,12 +63,14 @@ def apply(
     *,
     allow: Collection[str] = frozenset(),
     expected: Plan | None = None,
+    only: Callable[[Step], bool] | None = None,
     progress: Progress | None = None,
     timeout: float = 120,
 ) -> Plan:
     """Make the environment what is declared, and return the plan that was carried out; no `changes`: it was so already.
 
     `expected` is a plan that was shown before: it is carried out only while it still is the plan, with its own `allow`.
+    `only` picks the steps to carry out, and to refuse for; the plan that is returned holds just those.
     `timeout` is the seconds for each wait.  Raises RefusedError with nothing done where the lock is held, the plan is
     stale or a step is refused; UnavailableError or PenstockError saying what was done and what was not.
     """
@@ -77,6 +79,8 @@ def apply(
         todo = plan(pipelines, observed, settings.env, allow if expected is None else expected.allow)
         if expected is not None:
             _check_fresh(expected, todo)
+        if only is not None:
+            todo = replace(todo, steps=tuple(step for step in todo.steps if only(step)))
         _check_allowed(todo)
         site = Site(
             services,

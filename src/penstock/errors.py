@@ -3,6 +3,7 @@
     PenstockError                 exit 1   something failed; the message says what and what to do
     ├── DeclarationError          exit 2   the user's declaration, settings or command line is wrong
     ├── RefusedError              exit 3   the step would lose or repeat data; a named flag or another way is given
+    │   └── BusyError             exit 3   another process is at it; worth another try when that has ended
     ├── NotEqualError             exit 4   a proof failed: figures do not reconcile
     └── UnavailableError          exit 5   a service is down or slow; worth another try
         └── WaitTimeoutError      exit 5   a deadline passed; carries the last state seen
@@ -43,6 +44,10 @@ class RefusedError(PenstockError):
     """A step that would lose or repeat data, refused by name."""
 
     exit_code = 3
+
+
+class BusyError(RefusedError):
+    """What is to be changed is being changed by another process."""
 
 
 class NotEqualError(PenstockError):

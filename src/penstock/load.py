@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +40,16 @@ def load_pipelines(folder: Path) -> list[Pipeline]:
     if mistakes:
         raise DeclarationError(mistakes)
     return sorted((pipeline for _, pipeline in found), key=lambda pipeline: pipeline.name)
+
+
+def named(folder: Path, names: Sequence[str] = ()) -> list[Pipeline]:
+    """Return the pipelines declared in `folder`, or those named; a name that is not declared is a mistake."""
+    declared = {pipeline.name: pipeline for pipeline in load_pipelines(folder)}
+    unknown = [name for name in names if name not in declared]
+    if unknown:
+        there = ", ".join(declared) or "none"
+        raise DeclarationError(f"no pipeline {', '.join(map(repr, unknown))} is declared; there are: {there}")
+    return [declared[name] for name in names] if names else list(declared.values())
 
 
 def _short(file: Path) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from penstock.errors import PenstockError, RefusedError
+from penstock.errors import BusyError, PenstockError
 from penstock.settings import Settings
 
 
@@ -21,7 +21,7 @@ def lock_file(settings: Settings) -> Path:
 def environment_lock(settings: Settings, verb: str) -> Iterator[None]:
     """Hold the environment's lock; the operating system frees it when the process ends, however it ends.
 
-    Raises RefusedError at once where another process holds it, saying which.  It holds back other runs from this
+    Raises BusyError at once where another process holds it, saying which.  It holds back other runs from this
     project's directory; two directories that share an environment are kept apart by Flink's refusal of a known job id.
     """
     from filelock import FileLock, Timeout
@@ -33,7 +33,7 @@ def environment_lock(settings: Settings, verb: str) -> Iterator[None]:
         lock = FileLock(file, timeout=0)
         lock.acquire()
     except Timeout:
-        raise RefusedError(
+        raise BusyError(
             f"{settings.env.name} is being changed by {_held_by(holder)}", hint="wait for it to end, then try again"
         ) from None
     except OSError as error:

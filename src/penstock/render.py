@@ -31,6 +31,11 @@ def summary(plan: Plan, *, done: bool = False) -> str:
     return ", ".join(parts)
 
 
+def line(step: Step) -> str:
+    """Return one step as a line of plain text."""
+    return f"{SYMBOLS[step.action]} {step.kind} {step.subject}: {_reason(step)}"
+
+
 def shown(plan: Plan, *, everything: bool = False) -> list[Step]:
     """Return the steps a reader wants to see: what changes, what is refused, and what is worth a note."""
     return [step for step in plan.steps if everything or not isinstance(step, Keep) or step.notable]

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from penstock.durations import EXAMPLES, parse_duration
 from penstock.errors import DeclarationError
 
 FILE = "penstock.toml"
@@ -74,6 +75,34 @@ class DruidSettings(_Section):
     replicas: int = Field(1, ge=0)
 
 
+class MaintenanceSettings(_Section):
+    """What `penstock maintain` keeps.  `rows` maps a datasource to how long its rows are kept, by event time.
+
+    A datasource that is not named keeps all.  `savepoints` and `replay_files` are how long those are kept that nothing
+    refers to.
+    """
+
+    rows: dict[str, str] = {}
+    savepoints: str = "30 d"
+    replay_files: str = "7 d"
+
+    @field_validator("savepoints", "replay_files")
+    @classmethod
+    def _one(cls, value: str) -> str:
+        return _checked(value)
+
+    @field_validator("rows")
+    @classmethod
+    def _each(cls, value: dict[str, str]) -> dict[str, str]:
+        return {name: _checked(text) for name, text in value.items()}
+
+
+def _checked(text: str) -> str:
+    if parse_duration(text) is None:
+        raise ValueError(f"it is no duration; write one like {EXAMPLES}")
+    return text
+
+
 class StackSettings(_Section):
     """The native stack: `state` is its directory (data, logs, sockets); ports are `port_base` + PORT_OFFSETS.
 
@@ -95,6 +124,7 @@ class Environment(_Section):
     kafka: KafkaSettings = KafkaSettings()
     flink: FlinkSettings = FlinkSettings()
     druid: DruidSettings = DruidSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
 
 
 class Settings(_Section):
@@ -160,7 +190,20 @@ def load_settings(
         raise DeclarationError([_problem(file, item) for item in error.errors()]) from None
 
 
-def _problem(file: Path, item: Any) -> str:
+def overridden(settings: Settings, table: Mapping[str, Any], secrets: Mapping[str, str], *, place: str) -> Settings:
+    """Return the settings with an environment's tables changed by `table`, in which `${NAME}` is one of `secrets`.
+
+    `place` is where the table is, for the message.  Raises DeclarationError with every mistake.
+    """
+    known = settings.env.model_dump(exclude={"name"})
+    try:
+        sections = _merge(known, _expand(dict(table), secrets))
+        return settings.model_copy(update={"env": Environment(name=settings.env.name, **sections)})
+    except ValidationError as error:
+        raise DeclarationError([_problem(place, item) for item in error.errors()]) from None
+
+
+def _problem(file: Path | str, item: Any) -> str:
     return f"{file}: {'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -34,6 +36,31 @@ class Pending:
     """A probe's answer "not yet", with the state seen, in words."""
 
     state: str
+
+
+class Yielded(BaseException):
+    """A wait gave up its place, by `yielding`: whatever waited is to be run again later, as if it had been killed.
+
+    No handler of ordinary errors runs; what can be killed at any line can yield at any wait.
+    """
+
+    def __init__(self, subject: str, state: str) -> None:
+        super().__init__(f"{subject}: {state}")
+        self.subject = subject
+        self.state = state
+
+
+_place: ContextVar[tuple[float, float] | None] = ContextVar("place", default=None)
+
+
+@contextmanager
+def yielding(seconds: float, *, within: float = math.inf) -> Iterator[None]:
+    """Let each wait raise `Yielded` that has lasted so many seconds, and all of them once `within` seconds are over."""
+    token = _place.set((seconds, time.monotonic() + within))
+    try:
+        yield
+    finally:
+        _place.reset(token)
 
 
 @contextmanager
@@ -79,9 +106,11 @@ def until(
 
     `subject` names what is awaited ("Druid's broker"), `timeout` and `interval` are seconds; a `patient` wait ends only
     when the state has not changed for the timeout.  A probe that raises `UnavailableError` counts as not yet.  Raises
-    `WaitTimeoutError` with the last state seen when the deadline passes.
+    `WaitTimeoutError` with the last state seen when the deadline passes, `Yielded` within `yielding`.
     """
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
+    deadline = started + timeout
+    seconds, end = _place.get() or (math.inf, math.inf)
     show = progress or Silent()
     last = ""
     while True:
@@ -96,4 +125,6 @@ def until(
             deadline, last = time.monotonic() + timeout, answer.state
         if time.monotonic() >= deadline:
             raise WaitTimeoutError(f"{subject}: not there after {timeout:g} s; last seen: {answer.state}", hint=hint)
+        if time.monotonic() >= min(started + seconds, end):
+            raise Yielded(subject, answer.state)
         time.sleep(interval)

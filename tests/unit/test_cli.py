@@ -24,8 +24,8 @@ from penstock import Datasource, Field, Pipeline, Select, Topic
 topic = Topic("shop.sold.v1", fields=[Field("at", "timestamp_ms")], event_time="at")
 pipeline = Pipeline("{name}", source=topic, transform=Select(), sink=Datasource())
 """
-VERBS = "up down status logs doctor check plan apply start stop remove upgrade produce query watch verify"
-VERBS += " replay replays repair dlq"
+VERBS = "up down status logs doctor check plan apply start stop remove upgrade health maintain init"
+VERBS += " produce query watch verify replay replays repair dlq"
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -14,6 +14,7 @@ import penstock.cli.repair as repair
 import penstock.cli.replay as replay
 import penstock.cli.stack as stack
 import penstock.cli.upgrade as upgrade
+import penstock.cli.upkeep as upkeep
 from penstock.cli.context import Context, fail
 from penstock.errors import PenstockError
 
@@ -42,7 +43,7 @@ def _options(
     context.obj = Context(project, env, debug)
 
 
-for group in (stack, pipelines, upgrade, data, replay, repair, dlq):
+for group in (stack, pipelines, upgrade, upkeep, data, replay, repair, dlq):
     group.register(app)
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from penstock.errors import DeclarationError, PenstockError
+from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,14 +42,9 @@ class Context:
 
     def pipelines(self, names: Sequence[str] = ()) -> list[Pipeline]:
         """Return the declared pipelines, or those named; a name that is not declared is a mistake."""
-        from penstock.load import load_pipelines
+        from penstock.load import named
 
-        declared = {pipeline.name: pipeline for pipeline in load_pipelines(self.settings.jobs)}
-        unknown = [name for name in names if name not in declared]
-        if unknown:
-            there = ", ".join(declared) or "none"
-            raise DeclarationError(f"no pipeline {', '.join(map(repr, unknown))} is declared; there are: {there}")
-        return [declared[name] for name in names] if names else list(declared.values())
+        return named(self.settings.jobs, names)
 
     def deployed(self, names: Sequence[str]) -> list[Pipeline]:
         """Return the pipelines named, each of the generation that runs."""

@@ -13,7 +13,6 @@ from penstock.errors import DeclarationError
 from penstock.wait import rich_progress
 
 if TYPE_CHECKING:
-    from penstock.pipeline import Pipeline
     from penstock.replay.record import Replay
 
 
@@ -41,54 +40,23 @@ def replay(  # noqa: PLR0913  (a command's options)
 ) -> None:
     """Compute a past range anew from the log, late records included, and replace it in Druid in one stroke."""
     from penstock.replay import render
-    from penstock.replay.run import asked, prepare, refuse, run
-    from penstock.replay.scope import scope
+    from penstock.replay.begin import Request, begin
+    from penstock.replay.run import run
 
     owner: Context = context.obj
-    known = owner.services.replays.read().get(name) if name else None
-    if known is not None:
-        declared = _same(owner, known, pipeline, start, end, dry_run)
-        before = known
-    else:
-        if pipeline is None or start is None or end is None:
-            example = "penstock replay carrier_daily --from 2013-02-01 --to 2013-03-01"
-            missing = f"there is no replay {name!r} to go on with" if name else "a pipeline, --from and --to are needed"
-            raise DeclarationError(missing, hint=example)
-        (declared,) = owner.pipelines([pipeline])
-        wanted = scope(declared, start, end)
-        request = asked(wanted, dry_run=dry_run, rate=rate, reason=reason)
-        made = prepare(declared, wanted, request, owner.services, owner.settings, id=name)
+    request = Request(pipeline, start, end, dry_run, rate, reason, name)
+    begun = begin(request, owner.pipelines, owner.services, owner.settings)
+    if begun.plan is not None:
         if not as_json:
-            console().print(render.plan_text(made))
+            console().print(render.plan_text(begun.plan))
         elif plan_only:
-            print_json(render.plan_json(made))
+            print_json(render.plan_json(begun.plan))
         if plan_only:
-            raise typer.Exit(3 if made.refused else 0)
-        refuse(made)
-        before = made.replay
-    with rich_progress(f"replay {declared.name}") as progress:
-        done = run(declared, before, owner.services, owner.settings, progress=progress, timeout=timeout)
-    _show(done, as_json, already=known is not None and known.status != "running")
-
-
-def _same(
-    owner: Context, known: Replay, pipeline: str | None, start: str | None, end: str | None, dry_run: bool
-) -> Pipeline:
-    """Return the pipeline of a known replay.  What is asked for must be what was asked for, where it is told."""
-    from penstock.replay.scope import utc
-    from penstock.segments import moment
-
-    (declared,) = owner.pipelines([known.pipeline])
-    told = (
-        (pipeline, known.pipeline),
-        (start and utc(moment("--from", start)), utc(known.asked.start)),
-        (end and utc(moment("--to", end)), utc(known.asked.end)),
-    )
-    if any(given is not None and given != there for given, there in told) or (dry_run and not known.asked.dry_run):
-        span = f"{known.pipeline}, {utc(known.asked.start)} to {utc(known.asked.end)}"
-        kind = "dry run" if known.asked.dry_run else "replay"
-        raise DeclarationError(f"{known.id} is another {kind}: {span}", hint="choose another --id, or leave it out")
-    return declared
+            raise typer.Exit(3 if begun.plan.refused else 0)
+        begun.refuse()
+    with rich_progress(f"replay {begun.pipeline.name}") as progress:
+        done = run(begun.pipeline, begun.replay, owner.services, owner.settings, progress=progress, timeout=timeout)
+    _show(done, as_json, already=begun.ended)
 
 
 def _show(done: Replay, as_json: bool, *, already: bool) -> None:

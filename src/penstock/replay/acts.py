@@ -225,7 +225,8 @@ def compute(work: Work, replay: Replay, step: Compute) -> Replay:
 
     job = flink.job(identity()) if replay.attempt else None
     forgotten = job is None and replay.attempt > 0 and work.folder(replay, replay.attempt).exists()
-    failed = job is not None and not (job.live or job.leaving) and job.state != "FINISHED"
+    # One on its way to an end is given up too: its files are in a folder of its own.
+    failed = job is not None and not job.live and job.state != "FINISHED"
     if replay.attempt == 0 or forgotten or failed:
         # What an attempt has left half written is never mixed with another's.
         replay = work.save(replay.but(attempt=replay.attempt + 1))

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import assert_never
 
-from penstock.errors import DeclarationError, RefusedError
+from penstock.errors import BusyError, DeclarationError, RefusedError
 from penstock.flink.spec import version
 from penstock.generation import deployed
 from penstock.pipeline import Pipeline
@@ -118,11 +118,13 @@ def run(
     progress: Progress | None = None,
     timeout: float = 300,
     steady: float = STEADY,
+    through: str | None = None,
 ) -> Replay:
     """Run the steps of a replay that are not done yet, and return its receipt.
 
-    `timeout` is the seconds for each wait to see something change.  Raises RefusedError where another process runs it
-    or its ground has changed, NotEqualError where figures differ; run again with the same id it goes on from there.
+    `timeout` is the seconds for each wait to see something change; `through` is the kind of the last step to run, None
+    for all; one that this replay does not have is RefusedError.  Raises RefusedError where another process runs it or
+    its ground has changed, NotEqualError where figures differ; run again with the same id it goes on from there.
     """
     scope = widened(pipeline, replay.asked.start, replay.asked.end)
     with only_one(settings, replay.id):
@@ -139,7 +141,7 @@ def run(
         if Publish.kind not in replay.done:
             replay = replay.but(done=tuple(kind for kind in replay.done if kind != HandOff.kind))
         replay = work.save(replay)
-        for number, step in enumerate(todo := _steps(work, replay), start=1):
+        for number, step in enumerate(todo := _through(work, replay, through), start=1):
             if step.kind in replay.done:
                 continue
             work.progress.update(f"{number}/{len(todo)} {step.kind}")
@@ -152,9 +154,20 @@ def run(
     return replay
 
 
-def _steps(work: Work, replay: Replay) -> list[Step]:
+def steps_of(pipeline: Pipeline, replay: Replay) -> list[Step]:
+    """Return the steps of a replay that was begun."""
     low, high = (replay.cut.low, replay.cut.high) if replay.cut else ({}, {})
-    return steps(work.pipeline, work.scope, replay, low, high)
+    return steps(pipeline, widened(pipeline, replay.asked.start, replay.asked.end), replay, low, high)
+
+
+def _through(work: Work, replay: Replay, last: str | None) -> list[Step]:
+    todo = steps_of(work.pipeline, replay)
+    kinds = [step.kind for step in todo]
+    if last is None:
+        return todo
+    if last not in kinds:
+        raise RefusedError(f"replay {replay.id} has no step {last!r}", hint=f"its steps: {', '.join(kinds)}")
+    return todo[: kinds.index(last) + 1]
 
 
 def _outlasting(work: Work, replay: Replay, step: Step) -> Replay:
@@ -267,4 +280,4 @@ def only_one(settings: Settings, replay: str) -> Iterator[None]:
             yield
             file.unlink(missing_ok=True)
     except Timeout:
-        raise RefusedError(f"replay {replay} is being run by another process", hint="wait for it to end") from None
+        raise BusyError(f"replay {replay} is being run by another process", hint="wait for it to end") from None

@@ -13,6 +13,7 @@ from uuid import uuid4
 import httpx
 
 from penstock.errors import NoDatasourceError, PenstockError, UnavailableError
+from penstock.segments import moment
 from penstock.services.http import HINT, Http, is_loopback
 from penstock.settings import DruidSettings
 from penstock.wait import Pending, Progress, until
@@ -193,6 +194,27 @@ class Druid:
         )
         return len(rows)
 
+    def fragmented(self, name: str) -> dict[tuple[int, int], tuple[str, ...]]:
+        """Return the published intervals (epoch ms) that hold more than one segment, with the segments' ids."""
+        rows = self.sql(
+            'SELECT "start", "end", segment_id FROM sys.segments '
+            "WHERE datasource = %(name)s AND is_active = 1 AND is_published = 1",
+            {"name": name},
+        )
+        found: dict[tuple[int, int], list[str]] = {}
+        for row in rows:
+            span = (moment("start", row["start"]), moment("end", row["end"]))
+            found.setdefault(span, []).append(str(row["segment_id"]))
+        return {span: tuple(sorted(ids)) for span, ids in sorted(found.items()) if len(ids) > 1}
+
+    def rules(self, name: str) -> list[Mapping[str, Any]]:
+        """Return the datasource's own retention rules."""
+        return list(self._http.request("GET", f"{_COORDINATOR}/rules/{quote(name)}") or [])
+
+    def set_rules(self, name: str, rules: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the datasource's retention rules."""
+        self._http.request("POST", f"{_COORDINATOR}/rules/{quote(name)}", json=list(rules))
+
     def totals(self, name: str, start: int, end: int, segment: str) -> dict[int, tuple[int, int]]:
         """Return rows and events (`_rows`) of each segment that has any, by its start; all of `[start, end)`, ms."""
         try:
@@ -219,6 +241,11 @@ class Druid:
         """Return RUNNING, SUCCESS or FAILED; None for a task that Druid does not know."""
         answer = self._http.request("GET", f"{_INDEXER}/task/{quote(task_id)}/status", missing={})
         return str(answer["status"]["statusCode"]) if answer else None
+
+    def cancel_task(self, task_id: str) -> None:
+        """Cancel a task: it has published all or nothing.  One that has ended, or is not known, is success."""
+        if self.task_state(task_id) == "RUNNING":
+            self._http.request("POST", f"{_INDEXER}/task/{quote(task_id)}/shutdown", missing={})
 
     def task_failure(self, task_id: str) -> str:
         """Return why a task failed, in one line."""

@@ -173,6 +173,11 @@ class Flink:
         stats = self._get(f"/jobs/{job_id}/checkpoints", missing={})
         return _newest(stats)
 
+    def checkpointed(self, job_id: str) -> int | None:
+        """Return when the job's newest checkpoint was complete (epoch ms), None where there is none yet."""
+        newest = (self._get(f"/jobs/{job_id}/checkpoints", missing={}).get("latest") or {}).get("completed") or {}
+        return int(newest["latest_ack_timestamp"]) if newest else None
+
     def restored(self, job_id: str) -> tuple[int, int]:
         """Return how often the job was restored and when last (epoch ms): the same while it has not gone back."""
         stats = self._get(f"/jobs/{job_id}/checkpoints", missing={})

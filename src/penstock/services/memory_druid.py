@@ -33,6 +33,8 @@ class MemoryDruid:
         self.published: dict[str, list[Row]] = {}
         self.tasks: dict[str, str] = {}
         self.failure = "the reason in one line"
+        self.fragments: dict[str, dict[tuple[int, int], tuple[str, ...]]] = {}
+        self.own_rules: dict[str, list[Mapping[str, Any]]] = {}
         self._read: dict[str, dict[int, int]] = {}
         self._began: dict[str, tuple[str, dict[int, int]]] = {}
 
@@ -145,6 +147,11 @@ class MemoryDruid:
         self._reach()
         if spec["id"] in self.tasks:
             return
+        if spec["type"] == "compact":
+            first, last = spec["ioConfig"]["inputSpec"]["interval"].split("/")
+            self.fragments[spec["dataSource"]].pop((moment("interval", first), moment("interval", last)), None)
+            self.tasks[spec["id"]] = "SUCCESS"
+            return
         schema = spec["spec"]["dataSchema"]
         name, time = schema["dataSource"], schema["timestampSpec"]["column"]
         first, last = (moment("interval", end) for end in schema["granularitySpec"]["intervals"][0].split("/"))
@@ -159,6 +166,29 @@ class MemoryDruid:
     def task_state(self, task_id: str) -> str | None:
         self._reach()
         return self.tasks.get(task_id)
+
+    def cancel_task(self, task_id: str) -> None:
+        self._reach()
+        if self.tasks.get(task_id) == "RUNNING":
+            self.tasks[task_id] = "FAILED"
+
+    def fragmented(self, name: str) -> dict[tuple[int, int], tuple[str, ...]]:
+        self._reach()
+        return dict(self.fragments.get(name, {}))
+
+    def rules(self, name: str) -> list[Mapping[str, Any]]:
+        self._reach()
+        return list(self.own_rules.get(name, []))
+
+    def set_rules(self, name: str, rules: Sequence[Mapping[str, Any]]) -> None:
+        self._reach()
+        self.own_rules[name] = list(rules)
+
+    def sql(
+        self, query: str, parameters: Mapping[str, Any] | None = None, *, timeout: float = 60
+    ) -> list[dict[str, Any]]:
+        self._reach()
+        return []
 
     def task_failure(self, task_id: str) -> str:
         self._reach()

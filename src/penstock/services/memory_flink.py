@@ -19,9 +19,9 @@ if TYPE_CHECKING:  # its module derives from this package
 class MemoryFlink:
     """`down = True` makes every call raise UnavailableError; `specs` are the submissions that Flink took, in order.
 
-    `watermarks` by job name, `slots` that are free, `restores` of jobs and `completed` checkpoints by id, `plans`
-    by version, and `savepoint`, called for each one with the job's name and the path, are the tests' to set.  `bounded`
-    does a bounded job's work, at once; `begun` is called with a live one that starts.
+    `watermarks` by job name, `slots` that are free, `restores` of jobs, `completed` checkpoints and `checkpoint_times`
+    by id, `plans` by version, and `savepoint`, called for each one with the job's name and the path, are the tests' to
+    set.  `bounded` does a bounded job's work, at once; `begun` is called with a live one that starts.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,7 @@ class MemoryFlink:
         self.checkpoints = 0
         self.completed: dict[str, int] = {}
         self.plans: dict[str, str] = {}
+        self.checkpoint_times: dict[str, int] = {}
         self._jobs: dict[str, Job] = {}
         self._points: dict[str, RestorePoint] = {}
         self._failures: dict[str, str] = {}
@@ -143,6 +144,10 @@ class MemoryFlink:
     def latest_checkpoint(self, job_id: str) -> tuple[int, str] | None:
         self._reach()
         return self.checkpoints, f"memory:/checkpoints/{job_id}/chk-{self.checkpoints}"
+
+    def checkpointed(self, job_id: str) -> int | None:
+        self._reach()
+        return self.checkpoint_times.get(job_id)
 
     def restored(self, job_id: str) -> tuple[int, int]:
         self._reach()

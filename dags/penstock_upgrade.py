@@ -1,0 +1,20 @@
+"""Go over from the version of a pipeline that runs to the one that is declared."""
+
+from airflow.sdk import DAG, chain
+
+from penstock.airflow.declared import project, text
+from penstock.airflow.operators import FlinkUpgradeOperator, HealthOperator, VerifyOperator
+
+here = project(__file__)
+form = {
+    "pipeline": here.choice(),
+    "replay_from": text("Replay from", "UTC, such as 2013-02-01; where the past that the new version computes begins"),
+}
+
+shared = {**here.defaults, "pipeline": "{{ params.pipeline }}"}
+with DAG("penstock_upgrade", default_args=shared, params=form, doc_md=__doc__, tags=["penstock"], max_active_runs=1):
+    chain(
+        FlinkUpgradeOperator(task_id="upgrade", replay_from="{{ params.replay_from }}"),
+        HealthOperator(task_id="healthy"),
+        VerifyOperator(task_id="verify"),
+    )

@@ -1,0 +1,94 @@
+"""The DAGs on the real stack: made, proved, replayed; killed anywhere and cleared, there is one of each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from penstock.services.druid import Druid
+from penstock.services.flink import Flink
+
+from ..dag_runs import Airflow
+from ..cli import ROOT, Cli
+from .test_replay import make_room
+
+pytestmark = pytest.mark.e2e
+
+NAME = "clicks_tumble"
+PIPELINE = ("penstock_pipelines.py", f"penstock.{NAME}")
+REPLAY = ("penstock_replay.py", "penstock_replay")
+START, END = "2024-06-01T00:00:00+00:00", "2024-06-01T01:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def airflow(shop: Cli, flights: Cli, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
+    make_room(flights)
+    if not (shop.project / "dags").exists():
+        (shop.project / "dags").symlink_to(ROOT / "dags")
+    made = Airflow(shop, tmp_path_factory.mktemp("airflow"))
+    made.migrate()
+    return made
+
+
+def ours(airflow: Airflow, replay: str) -> list[str]:
+    """Return the names of all bounded jobs of a replay that Flink knows."""
+    return [job.name for job in Flink(airflow.cli.stack.env.flink).jobs() if job.name.endswith(f".{replay}")]
+
+
+def tasks(airflow: Airflow, replay: str) -> list[str]:
+    druid = Druid(airflow.cli.stack.env.druid)
+    numbered = [f"penstock_replay_native_{replay}_{number}" for number in range(1, 5)]
+    return [task for task in numbered if druid.task_state(task) is not None]
+
+
+def test_a_pipeline_is_made_and_the_second_run_changes_nothing(airflow: Airflow) -> None:
+    first = airflow.run(*PIPELINE, "2026-01-01T00:00")
+    assert first["state"] == "success", first["tasks"]
+    second = airflow.run(*PIPELINE, "2026-01-01T01:00")
+    for name in ("topics", "supervisor", "start"):
+        assert second["values"][f"{name}.return_value"]["changed"] is False
+        assert "nothing to do" in second["values"][f"{name}.return_value"]["lines"][-1] or name == "start"
+    assert second["values"]["healthy.return_value"] == "healthy"
+
+
+@pytest.mark.parametrize("words", ["starting 1 job", "submitting"])
+def test_a_start_killed_and_cleared_is_one_job(airflow: Airflow, words: str) -> None:
+    airflow.cli.run("stop", NAME)
+    at = "2026-01-02T00:00"
+    airflow.kill_at(words, *PIPELINE, at)
+    assert airflow.run(*PIPELINE, at)["state"] == "success"
+    live = [job for job in Flink(airflow.cli.stack.env.flink).jobs() if job.name == f"penstock.{NAME}" and job.live]
+    assert len(live) == 1
+
+
+def test_a_replay_killed_in_its_steps_and_cleared_is_one_replay(airflow: Airflow) -> None:
+    airflow.cli.produce(30_000, late=0.05, seed=11, start="2024-06-01T00:00Z", step=200)
+    form: dict[str, Any] = {"pipeline": NAME, "from": START, "to": END, "reason": "a drill"}
+    at = "2026-01-03T00:00"
+    # Before its remote call, amid it, after it, and again about the publication.
+    for words in ("penstock_replay.compute", "submitting", "end task task_id=compute", "penstock_replay.publish"):
+        airflow.kill_at(words, *REPLAY, at, **form)
+    done = airflow.run(*REPLAY, at, **form)
+    assert done["state"] == "success", done["log"][-3000:]
+    states = done["tasks"]
+    assert {name for name, state in states.items() if state == "skipped"} == {"stop", "resume"}
+    replay = done["values"]["begin.return_value"]
+    assert len(ours(airflow, replay)) == 1
+    assert tasks(airflow, replay) == [f"penstock_replay_native_{replay}_1"]
+    again = airflow.run(*REPLAY, at, **form)
+    assert f"replay {replay} was begun before; it is done" in again["log"]
+    listed = json.loads(airflow.cli.run("replays", "--json"))
+    assert [it["status"] for it in listed if it["id"] == replay] == ["done"]
+    for ledger in airflow.cli.verify(NAME):
+        assert ledger["equal"], ledger["differences"]
+
+
+def test_a_wrong_form_is_refused_in_the_command_lines_words(airflow: Airflow) -> None:
+    form = {"pipeline": NAME, "from": END, "to": START}
+    done = airflow.run(*REPLAY, "2026-01-04T00:00", **form)
+    told = airflow.cli.call("replay", NAME, "--from", END, "--to", START)
+    assert done["tasks"]["begin"] == "failed"
+    message = told.stderr.splitlines()[0].removeprefix("error: ")
+    assert message in done["log"]

@@ -1,0 +1,105 @@
+"""Health: what is unhealthy, since when, why; and that looking changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.health import STALE, Finding, check, look, remember, services_down
+from penstock.services.flink import RestorePoint
+from tests.unit.memory import Fault, World, raw, windowed
+
+DECLARED = [windowed(), raw()]
+
+
+def applied(world: World) -> World:
+    world.apply(DECLARED)
+    return world
+
+
+def words(found: list[Finding]) -> list[tuple[str, str, str]]:
+    return [(item.pipeline, item.subject, item.state) for item in found]
+
+
+def test_all_is_well_and_nothing_is_changed(world: World) -> None:
+    applied(world)
+    fault = Fault()
+    assert look(DECLARED, world.services(fault), now=1.0) == []
+    assert fault.calls == []
+
+
+def test_what_was_never_applied_is_not_unhealthy(world: World) -> None:
+    assert look(DECLARED, world.services()) == []
+
+
+def test_a_service_that_is_down_is_named_and_hides_what_depends_on_it(world: World) -> None:
+    applied(world)
+    world.flink.down = world.druid.down = True
+    found = look(DECLARED, world.services())
+    assert words(found) == [
+        ("", "Flink", "unavailable"),
+        ("", "Druid", "unavailable"),
+        ("", "Druid's broker", "unavailable"),
+    ]
+    assert "does not answer" in found[0].cause
+    assert len(services_down(world.services())) == 3
+
+
+@pytest.mark.parametrize(("state", "reason"), [("RESTARTING", "no more memory"), ("FAILED", None)])
+def test_a_job_that_does_not_run_is_told_with_its_cause(world: World, state: str, reason: str | None) -> None:
+    applied(world)
+    world.flink.set_state("penstock.sales", state, reason=reason)
+    (found,) = look(DECLARED, world.services(), now=1.0)
+    assert (found.pipeline, found.subject, found.state) == ("sales", "job", state.lower())
+    assert found.cause == (reason or "0 of 4 tasks run; are slots free?")
+
+
+def test_a_job_that_flink_has_forgotten(world: World) -> None:
+    applied(world)
+    world.flink.forget(world.flink.end("penstock.sales", point=RestorePoint("memory:/1")))
+    assert words(look(DECLARED, world.services(), now=1.0)) == [("sales", "job", "gone")]
+
+
+def test_a_job_that_takes_no_checkpoint(world: World) -> None:
+    applied(world)
+    for job in world.flink.jobs():
+        world.flink.checkpoint_times[job.id] = 1_000_000
+    assert look(DECLARED, world.services(), now=1000 + STALE) == []
+    found = look(DECLARED, world.services(), now=1000 + STALE + 1)
+    assert words(found) == [("sales", "job", "without checkpoints"), ("sales_raw", "job", "without checkpoints")]
+
+
+def test_supervisors_that_do_not_run(world: World) -> None:
+    applied(world)
+    world.druid.set_state("sales", "UNHEALTHY_TASKS", healthy=False)
+    world.druid.suspend("sales_raw")
+    sick, suspended = look(DECLARED, world.services(), now=1.0)
+    assert (sick.state, sick.cause) == ("unhealthy_tasks", "the reason in one line")
+    assert (suspended.state, suspended.cause) == ("suspended", "`penstock apply` resumes it")
+    world.druid.terminate("sales")
+    assert words(look(DECLARED, world.services(), now=1.0))[0] == ("sales", "supervisor", "absent")
+
+
+def test_since_when_is_remembered_and_news_is_news_once(world: World) -> None:
+    applied(world)
+    world.flink.set_state("penstock.sales", "RESTARTING")
+    first = remember(look(DECLARED, world.services(), now=1.0), world.settings, now=100.0)
+    again = remember(look(DECLARED, world.services(), now=1.0), world.settings, now=160.0)
+    assert [(it.since, it.new) for it in (*first, *again)] == [(100.0, True), (100.0, False)]
+    assert "since 1970-01-01T00:01:40Z" in str(again[0])
+    world.flink.set_state("penstock.sales", "RUNNING")
+    assert remember(look(DECLARED, world.services(), now=1.0), world.settings, now=200.0) == []
+    world.flink.set_state("penstock.sales", "RESTARTING")
+    assert check(DECLARED, world.services(), world.settings)[0].new, "well meanwhile: it is news again"
+
+
+def test_a_job_that_a_replay_has_stopped_is_told_apart_from_one_stopped_by_hand(world: World) -> None:
+    from penstock.lifecycle import stop
+    from penstock.replay.record import Asked, Replay
+
+    applied(world)
+    stop("sales_raw", world.services(), world.settings, timeout=0.2)
+    assert look(DECLARED, world.services(), now=1.0) == []
+    world.replays.write(Replay("r1", "sales_raw", "v", Asked(0, 1, 0, 1), done=("stop",)))
+    (found,) = look(DECLARED, world.services(), now=1.0)
+    assert found.state == "stopped by a replay"
+    assert "`penstock replay --id r1`" in found.cause
