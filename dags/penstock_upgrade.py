@@ -2,19 +2,22 @@
 
 from airflow.sdk import DAG, chain
 
-from penstock.airflow.declared import project, text
+from penstock.airflow.declared import number, project, text
 from penstock.airflow.operators import FlinkUpgradeOperator, HealthOperator, VerifyOperator
 
 here = project(__file__)
 form = {
     "pipeline": here.choice(),
-    "replay_from": text("Replay from", "UTC, such as 2013-02-01; where the past that the new version computes begins"),
+    "replay_from": text("Replay from", "UTC, such as 2013-02-01: all figures from there on anew; empty: in place"),
+    "rate": number("Rate", "the most records of the past to read a second"),
+    "reason": text("Reason", "for the receipt"),
 }
+asked = {"replay_from": "{{ params.replay_from }}", "rate": "{{ params.rate }}", "reason": "{{ params.reason }}"}
 
 shared = {**here.defaults, "pipeline": "{{ params.pipeline }}"}
 with DAG("penstock_upgrade", default_args=shared, params=form, doc_md=__doc__, tags=["penstock"], max_active_runs=1):
     chain(
-        FlinkUpgradeOperator(task_id="upgrade", replay_from="{{ params.replay_from }}"),
+        FlinkUpgradeOperator(task_id="upgrade", **asked),
         HealthOperator(task_id="healthy"),
         VerifyOperator(task_id="verify"),
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from penstock.errors import NoDatasourceError, PenstockError
 from penstock.flink.spec import job_name
+from penstock.generation import stream
 from penstock.pipeline import Pipeline
 from penstock.replay.record import Replay
 from penstock.services.protocols import Services
@@ -64,7 +65,7 @@ def look(pipelines: Sequence[Pipeline], services: Services, *, now: float | None
         if "Flink" not in down:
             found += _job(record, replays.values(), services, at)
         if "Druid" not in down:
-            found += _supervisor(pipeline.name, services)
+            found += _supervisor(record, replays.values(), services)
     return found
 
 
@@ -93,16 +94,14 @@ def services_down(services: Services) -> list[Finding]:
 def _job(record: Record, replays: Iterable[Replay], services: Services, now: float) -> list[Finding]:
     name, flink = record.pipeline, services.flink
     if record.status in ("stopped", "stopping"):
-        held = [it for it in replays if it.pipeline == name and it.status == "running" and "stop" in it.done]
+        mine = [it for it in replays if it.pipeline == name and it.status == "running"]
         return [
-            Finding(
-                name, "job", "stopped by a replay", f"replay {it.id} is not finished: `penstock replay --id {it.id}`"
-            )
-            for it in held[:1]
-        ]
+            _stopped(name, it) for it in mine if "stop" in it.done or (it.brings_generation and "catch up" in it.done)
+        ][:1]
     job = next((job for job in flink.jobs() if job.id == record.job_id), None)
     if job is None:
-        return [Finding(name, "job", "gone", f"Flink does not know {job_name(name)} {record.job_id}: `penstock apply`")]
+        called = job_name(stream(name, record))
+        return [Finding(name, "job", "gone", f"Flink does not know {called} {record.job_id}: `penstock apply`")]
     if not job.running:
         cause = flink.root_exception(job.id) or f"{job.running_tasks} of {job.total_tasks} tasks run; are slots free?"
         return [Finding(name, "job", job.state.lower(), cause)]
@@ -115,15 +114,29 @@ def _job(record: Record, replays: Iterable[Replay], services: Services, now: flo
     return []
 
 
-def _supervisor(name: str, services: Services) -> list[Finding]:
+def _stopped(name: str, by: Replay) -> Finding:
+    if by.brings_generation:
+        cause = f"upgrade {by.id} is not finished: `penstock upgrade {name}`"
+        return Finding(name, "job", "stopped by an upgrade", cause)
+    return Finding(
+        name, "job", "stopped by a replay", f"replay {by.id} is not finished: `penstock replay --id {by.id}`"
+    )
+
+
+def _supervisor(record: Record, replays: Iterable[Replay], services: Services) -> list[Finding]:
+    name = record.pipeline
     there = services.druid.supervisors().get(name)
     if there is None:
         return [Finding(name, "supervisor", "absent", "`penstock apply` makes it")]
     if there.running:
         return []
     state = (there.detailed_state or there.state).lower()
-    cause = "`penstock apply` resumes it" if there.suspended else services.druid.problem(name)
-    return [Finding(name, "supervisor", state, cause or f"it reads {out_topic(name)} once its tasks run")]
+    upgrade = next((it for it in replays if it.pipeline == name and it.brings_generation), None)
+    resumes = f"`penstock upgrade {name}` goes on with {upgrade.id}" if upgrade else "`penstock apply` resumes it"
+    cause = resumes if there.suspended else services.druid.problem(name)
+    return [
+        Finding(name, "supervisor", state, cause or f"it reads {out_topic(stream(name, record))} once its tasks run")
+    ]
 
 
 def remember(found: Sequence[Finding], settings: Settings, *, now: float | None = None) -> list[Finding]:

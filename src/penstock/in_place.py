@@ -45,6 +45,7 @@ def upgrade(
         if old is None and record.status == "starting" and record.restore:
             # A run before this one died when it had noted the new version.
             _start(site, new, record, record.restore, record.run)
+            _supervise(site, new)
             return Outcome(pipeline.name, True, (f"{pipeline.name}: version {record.version} runs",))
         if old is None:
             return Outcome(pipeline.name, False, (f"{pipeline.name}: nothing to do, version {record.version} runs",))
@@ -61,9 +62,7 @@ def upgrade(
             _await_commit(site, pipeline.name)
         except PenstockError as error:
             raise _rolled_back(site, old, stopped, savepoint, error) from error
-        if supervisor_changed(site, new):
-            actions.post_supervisor(site, pipeline.name)
-            actions.await_supervisor(site, pipeline.name)
+        _supervise(site, new)
         lines = (
             f"{pipeline.name}: version {version(new)} goes on where {record.version} stood, from {savepoint}",
             "windows that were open then, and all before, hold what the old version took in: "
@@ -104,6 +103,12 @@ def _compare(site: Site, old: Pipeline, new: Pipeline) -> None:
             + "\n".join(found),
             hint=f"`penstock upgrade {new.name} --replay-from T` begins anew at the open windows and computes the past",
         )
+
+
+def _supervise(site: Site, pipeline: Pipeline) -> None:
+    if supervisor_changed(site, pipeline):
+        actions.post_supervisor(site, pipeline.name)
+        actions.await_supervisor(site, pipeline.name)
 
 
 def supervisor_changed(site: Site, pipeline: Pipeline) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, assert_never
 
 from penstock.durations import millis, parse_duration
 from penstock.errors import PenstockError
+from penstock.generation import stream
 from penstock.lock import environment_lock
 from penstock.pipeline import Pipeline
 from penstock.replay.facts import live
@@ -158,7 +159,7 @@ def report(pipelines: Sequence[Pipeline], services: Services) -> list[Account]:
             continue
         late = look_for_late(pipeline, services)
         reasons: dict[str, int] = {}
-        topic, kafka = dlq_topic(pipeline.name), services.kafka
+        topic, kafka = dlq_topic(stream(pipeline.name, records[pipeline.name])), services.kafka
         for batch in kafka.read(topic, kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)):
             for letter in batch:
                 reason = dict(letter.headers)["reason"].decode().partition(":")[0]

@@ -12,21 +12,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from penstock import in_place
 from penstock.durations import millis
 from penstock.errors import RefusedError
 from penstock.flink.spec import version
 from penstock.generation import deployed
+from penstock.lifecycle import Outcome
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.plan import STAMP
+from penstock.replay.acts import STEADY
+from penstock.replay.begin import Begun
 from penstock.replay.facts import Facts, look
 from penstock.replay.record import Handover, Replay
-from penstock.replay.run import asked, checked_id, new_id
+from penstock.replay.run import asked, checked_id, new_id, run
 from penstock.replay.scope import EVER, Scope, utc, widened
 from penstock.replay.steps import Plan, Refusal, log_refusals, plan_of, unfinished
 from penstock.segments import floor
 from penstock.services.protocols import KafkaService, Services
 from penstock.services.registry import Record
 from penstock.settings import Settings
+from penstock.wait import Progress
 
 #: Records at a partition's end among which its newest event is looked for.
 TAIL = 500
@@ -40,6 +45,46 @@ class Request:
     dry_run: bool = False
     rate: float | None = None
     reason: str = ""
+
+
+def begin(
+    pipeline: Pipeline, request: Request | None, services: Services, settings: Settings, *, id: str | None = None
+) -> Begun | None:
+    """Return the upgrade with a replay that is to be run: a known one of that id, one that has not ended, or a new one.
+
+    None where there is none: nothing is requested, so it is in place, or the declared version runs.  Changes nothing.
+    """
+    known = services.replays.read().get(id) if id else None
+    known = known or under_way(pipeline.name, services)
+    if known is not None:
+        if request is not None and request.dry_run and not known.asked.dry_run:
+            raise RefusedError(f"upgrade {known.id} is not finished", hint="without --dry-run it goes on")
+        return Begun(pipeline, known)
+    if request is None or (not request.dry_run and runs(pipeline, services)):
+        return None
+    made = prepare(pipeline, request, services, settings, id=id)
+    return Begun(pipeline, made.replay, made)
+
+
+def upgrade(
+    pipeline: Pipeline,
+    begun: Begun | None,
+    services: Services,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    timeout: float = 300,
+    steady: float = STEADY,
+) -> Outcome | Replay:
+    """Bring the declared version into place: what `begin` gave, else in place; return what was done, or the receipt.
+
+    Run again it goes on where it died; where the declared version runs it says so.  Raises what either way does, and
+    RefusedError where something stands against a new one: then nothing was stopped.
+    """
+    if begun is None:
+        return in_place.upgrade(pipeline, services, settings, progress=progress, timeout=timeout)
+    begun.refuse()
+    return run(pipeline, begun.replay, services, settings, progress=progress, timeout=timeout, steady=steady)
 
 
 def under_way(name: str, services: Services) -> Replay | None:
@@ -159,11 +204,3 @@ def _refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts, li
     if facts.suspended and not replay.asked.dry_run:
         found.append(Refusal(f"Druid's supervisor {pipeline.name} is suspended", "`penstock apply` resumes it"))
     return found
-
-
-def refuse(made: Plan) -> None:
-    """Raise RefusedError with everything that stands against the plan; nothing has been stopped yet."""
-    if made.refused:
-        lines = "\n".join(item.reason for item in made.refused)
-        hints = "\n  ".join(dict.fromkeys(item.hint for item in made.refused))
-        raise RefusedError(f"{made.replay.pipeline} can't be upgraded now; nothing was done\n{lines}", hint=hints)

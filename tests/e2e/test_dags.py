@@ -10,8 +10,8 @@ import pytest
 from penstock.services.druid import Druid
 from penstock.services.flink import Flink
 
-from ..dag_runs import Airflow
 from ..cli import ROOT, Cli
+from ..dag_runs import Airflow
 from .test_replay import make_room
 
 pytestmark = pytest.mark.e2e

@@ -87,7 +87,11 @@ class World:
     def __init__(self, root: Path) -> None:
         flink = FlinkSettings(state="memory:")
         self.settings = Settings(
-            root=root, jobs=root / "jobs", env=Environment(name="test", flink=flink), stack=StackSettings()
+            root=root,
+            jobs=root / "jobs",
+            dags=root / "dags",
+            env=Environment(name="test", flink=flink),
+            stack=StackSettings(),
         )
         self.kafka, self.flink, self.druid = MemoryKafka(), MemoryFlink(), MemoryDruid()
         self.registry = Registry(self.settings.env, self.kafka, self._produce)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from penstock.health import STALE, Finding, check, look, remember, services_down
+from penstock.replay.run import run
 from penstock.services.flink import RestorePoint
+from penstock.upgrade import Request, begin
 from tests.unit.memory import Fault, World, raw, windowed
+from tests.unit.replay.test_launch import CHANGED, upgrade
+from tests.unit.replay.world import lived
 
 DECLARED = [windowed(), raw()]
 
@@ -77,6 +83,36 @@ def test_supervisors_that_do_not_run(world: World) -> None:
     assert (suspended.state, suspended.cause) == ("suspended", "`penstock apply` resumes it")
     world.druid.terminate("sales")
     assert words(look(DECLARED, world.services(), now=1.0))[0] == ("sales", "supervisor", "absent")
+
+
+def test_of_a_second_generation_its_own_job_and_topic_are_named(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    upgrade(life, CHANGED)
+    assert look([CHANGED], life.services(), now=1.0) == []
+    life.druid.set_state("sales", "CREATING_TASKS", healthy=True)
+    life.flink.forget(life.flink.end("penstock.sales.1", point=RestorePoint("memory:/1")))
+    job, supervisor = look([CHANGED], life.services(), now=1.0)
+    assert (job.state, supervisor.state) == ("gone", "creating_tasks")
+    assert "Flink does not know penstock.sales.1 " in job.cause
+    assert "penstock.sales.1.out" in supervisor.cause
+
+
+@pytest.mark.parametrize("at", ["catch up", "hand over"])
+def test_what_an_upgrade_has_stopped_is_for_the_upgrade_to_finish(at: str, tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    life.pipeline = CHANGED
+    begun = begin(CHANGED, Request(0), life.services(), life.settings, id="u1")
+    assert begun is not None
+    run(CHANGED, begun.replay, life.services(), life.settings, timeout=0.2, steady=0.0, through=at)
+    found = look([CHANGED], life.services(), now=1.0)
+    if at == "catch up":
+        assert found == [], "the old job serves on"
+        return
+    assert words(found) == [("sales", "job", "stopped by an upgrade"), ("sales", "supervisor", "suspended")]
+    assert [it.cause for it in found] == [
+        "upgrade u1 is not finished: `penstock upgrade sales`",
+        "`penstock upgrade sales` goes on with u1",
+    ]
 
 
 def test_since_when_is_remembered_and_news_is_news_once(world: World) -> None:

@@ -9,6 +9,7 @@ from penstock.maintenance import Compact, Delete, KeepRows, maintain, plan, repo
 from penstock.replay.record import Asked, Cut, Replay
 from penstock.settings import MaintenanceSettings
 from tests.unit.memory import Fault
+from tests.unit.replay.test_launch import CHANGED, upgrade
 from tests.unit.replay.world import HOUR, TUMBLE, Life, lived
 
 DAY = 86_400.0
@@ -87,6 +88,15 @@ def test_only_what_is_old_and_nothing_refers_to_is_deleted(tmp_path: Path) -> No
     assert all(folder.exists() for folder in (kept, own, cut, young, running))
     assert not gone.exists() and not lost.exists()
     assert due(life, now=1e9) == []
+
+
+def test_of_a_second_generation_its_own_topics_are_counted(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    upgrade(life, CHANGED)
+    headers = [("reason", b"too early: by 3 d"), ("partition", b"1"), ("offset", b"999")]
+    life.kafka.append("penstock.sales.1.dlq", b"{}", headers=headers)
+    (account,) = report([CHANGED], life.services())
+    assert (dict(account.reasons), account.late) == ({"too early": 1}, 0)
 
 
 def test_a_pipeline_that_is_not_applied_needs_nothing(tmp_path: Path) -> None:

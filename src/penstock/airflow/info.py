@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PACKAGE = "penstock.airflow"
-OPERATORS = ("druid", "flink", "kafka", "replay", "upkeep")
+OPERATORS = ("druid", "flink", "kafka", "replay", "upgrade", "upkeep")
 HOOKS = {"penstock": "PenstockHook"}
 
 

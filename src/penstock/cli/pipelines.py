@@ -142,12 +142,12 @@ def _first_ones(owner: Context, since: str | None) -> tuple[list[Pipeline], list
 def _start_with_past(owner: Context, first: list[Pipeline], since: str | None, timeout: float) -> None:
     from penstock.cli.upgrade import run_upgrade
     from penstock.segments import moment
-    from penstock.upgrade import Request, under_way
+    from penstock.upgrade import Request
 
     for pipeline in first:
         assert since is not None
         request = Request(moment("--replay-from", since), reason="its first start")
-        run_upgrade(owner, pipeline, request, under_way(pipeline.name, owner.services), timeout=timeout)
+        run_upgrade(owner, pipeline, request, timeout=timeout)
 
 
 def _read_plan(file: Path) -> Plan:

@@ -139,9 +139,8 @@ def _show(report: Report) -> None:
 def _due(owner: Context, names: list[str], plan_only: bool, rate: float | None, timeout: float, as_json: bool) -> None:
     """Repair what is due; a failure of one does not stop the others, and all are told at the end."""
     from penstock.repair_policy import RepairPolicy
-    from penstock.replay.mend import is_due
+    from penstock.replay.mend import repair_due
     from penstock.replay.render_repair import due_json, due_text, report_json
-    from penstock.replay.repair import EVERYTHING
 
     told: list[dict[str, Any]] = []
     failed: list[tuple[str, PenstockError]] = []
@@ -149,21 +148,20 @@ def _due(owner: Context, names: list[str], plan_only: bool, rate: float | None, 
         policy = pipeline.repair
         assert isinstance(policy, RepairPolicy)
         entry: dict[str, Any] = {"pipeline": pipeline.name, "policy": str(policy)}
-        try:
-            now = is_due(pipeline, owner.services)
-            entry |= due_json(pipeline.name, policy, now)
+        with rich_progress(f"repair {pipeline.name}") as progress:
+            more: dict[str, Any] = {"plan_only": plan_only, "rate": rate, "progress": progress, "timeout": timeout}
+            turn = repair_due(pipeline, owner.services, owner.settings, **more)
+        if turn.due is not None:
+            entry |= due_json(pipeline.name, policy, turn.due)
             if not as_json:
-                sys.stdout.write(due_text(pipeline.name, policy, now) + "\n")
-            if now.now and not plan_only:
-                report = _run(owner, pipeline, EVERYTHING, True, rate, timeout)
-                entry["repair"] = report_json(report)
-                if not as_json:
-                    _show(report)
-                if report.complaint is not None:
-                    raise report.complaint
-        except PenstockError as error:
-            entry["error"] = str(error)
-            failed.append((pipeline.name, error))
+                sys.stdout.write(due_text(pipeline.name, policy, turn.due) + "\n")
+        if turn.report is not None:
+            entry["repair"] = report_json(turn.report)
+            if not as_json:
+                _show(turn.report)
+        if turn.error is not None:
+            entry["error"] = str(turn.error)
+            failed.append((pipeline.name, turn.error))
         told.append(entry)
     if as_json:
         print_json(told)

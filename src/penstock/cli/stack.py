@@ -96,7 +96,7 @@ def _vitals(owner: Context, name: str, as_json: bool) -> None:
     wanted = env.name == "native" and airflow.installed() and "airflow" not in left_out(owner.settings)
     access = airflow.access(owner.settings) if wanted else None
     runs = Airflow(access.url, access.user, access.password) if access else None
-    sources = Sources(Kafka(env.kafka), Flink(env.flink), Druid(env.druid), runs)
+    sources = Sources(Kafka(env.kafka), Flink(env.flink), Druid(env.druid), owner.services.registry, runs)
     vitals = gather(owner.pipelines([name])[0], env, sources)
     if as_json:
         print_json(to_json(vitals))

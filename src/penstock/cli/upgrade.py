@@ -9,12 +9,11 @@ import typer
 
 from penstock.cli.context import Context, console, print_json
 from penstock.cli.stack import Json, Name
-from penstock.errors import DeclarationError
+from penstock.errors import DeclarationError, RefusedError
 from penstock.wait import rich_progress
 
 if TYPE_CHECKING:
     from penstock.pipeline import Pipeline
-    from penstock.replay.record import Replay
     from penstock.upgrade import Request
 
 
@@ -50,64 +49,49 @@ def upgrade(
 
     owner: Context = context.obj
     (declared,) = owner.pipelines([name])
-    unfinished = under_way(name, owner.services)
-    if unfinished is None and since is None:
-        if dry_run or plan_only or as_json:
-            raise DeclarationError("--dry-run, --plan and --json are for an upgrade with --replay-from T")
-        _in_place(owner, declared, timeout)
-        return
-    request = Request(_moment(since), dry_run, rate, reason) if unfinished is None else None
-    run_upgrade(owner, declared, request, unfinished, plan_only=plan_only, timeout=timeout, as_json=as_json)
+    if since is None and (dry_run or plan_only or (as_json and under_way(name, owner.services) is None)):
+        raise DeclarationError("--dry-run, --plan and --json are for an upgrade with --replay-from T")
+    request = None if since is None else Request(_moment(since), dry_run, rate, reason)
+    run_upgrade(owner, declared, request, plan_only=plan_only, timeout=timeout, as_json=as_json)
 
 
-def _moment(since: str | None) -> int:
+def _moment(since: str) -> int:
     from penstock.segments import moment
 
-    assert since is not None
     return moment("--replay-from", since)
-
-
-def _in_place(owner: Context, declared: Pipeline, timeout: float) -> None:
-    from penstock.in_place import upgrade as run
-
-    with rich_progress(f"upgrade {declared.name}") as progress:
-        outcome = run(declared, owner.services, owner.settings, progress=progress, timeout=timeout)
-    sys.stdout.write("".join(f"{line}\n" for line in outcome.lines))
 
 
 def run_upgrade(
     owner: Context,
     declared: Pipeline,
     request: Request | None,
-    unfinished: Replay | None,
     *,
     plan_only: bool = False,
     timeout: float = 300,
     as_json: bool = False,
 ) -> None:
-    """Plan and run an upgrade with a replay, or go on with an unfinished one, and show its receipt."""
+    """Plan and run an upgrade, or go on with an unfinished one, and show what was done."""
+    from penstock.lifecycle import Outcome
     from penstock.replay import render
     from penstock.replay.record import to_json
-    from penstock.replay.run import run
-    from penstock.upgrade import prepare, refuse, runs
+    from penstock.upgrade import begin, upgrade
 
-    if unfinished is None:
-        assert request is not None
-        if not request.dry_run and runs(declared, owner.services):
-            sys.stdout.write(f"{declared.name}: nothing to do, the declared version runs\n")
-            return
-        made = prepare(declared, request, owner.services, owner.settings)
+    begun = begin(declared, request, owner.services, owner.settings)
+    if plan_only and begun is not None and begun.plan is None:
+        raise RefusedError(f"upgrade {begun.replay.id} is not finished", hint="without --plan it goes on")
+    if begun is not None and begun.plan is not None:
         if plan_only and as_json:
-            print_json(render.plan_json(made))
+            print_json(render.plan_json(begun.plan))
         elif not as_json:
-            console().print(render.plan_text(made))
+            console().print(render.plan_text(begun.plan))
         if plan_only:
-            raise typer.Exit(3 if made.refused else 0)
-        refuse(made)
-        unfinished = made.replay
+            raise typer.Exit(3 if begun.plan.refused else 0)
+        begun.refuse()
     with rich_progress(f"upgrade {declared.name}") as progress:
-        done = run(declared, unfinished, owner.services, owner.settings, progress=progress, timeout=timeout)
-    if as_json:
+        done = upgrade(declared, begun, owner.services, owner.settings, progress=progress, timeout=timeout)
+    if isinstance(done, Outcome):
+        sys.stdout.write("".join(f"{line}\n" for line in done.lines))
+    elif as_json:
         print_json(to_json(done))
     else:
         console().print(render.receipt(done))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from penstock.errors import NotEqualError, PenstockError, RefusedError
+from penstock.errors import BusyError, NotEqualError, PenstockError, RefusedError
 from penstock.pipeline import Pipeline
 from penstock.reconcile import Ledger
 from penstock.repair_policy import Due, RepairPolicy, Standing, due
@@ -85,7 +85,7 @@ def repair(
     """Repair a pipeline and return what became of each span; one that is refused does not stop the next.
 
     With `prove` the segments that the ledger names are repaired, too, and looked at again afterwards.  What
-    `penstock.replay.run` raises, but a refusal, ends it: run again, it goes on from there.
+    `penstock.replay.run` raises, but a refusal, ends it, and so does another process at work: run again, it goes on.
     """
     outcomes: list[Outcome] = []
     receipts: list[Replay] = []
@@ -95,6 +95,8 @@ def repair(
         try:
             made = begun or _begin(pipeline, span, services, settings, rate)
             done = run(pipeline, made, services, settings, progress=progress, timeout=timeout, steady=steady)
+        except BusyError:
+            raise
         except RefusedError as error:
             outcomes.append(Outcome(span.start, span.end, why, REFUSED, " ".join(str(error).split())))
         else:
@@ -186,6 +188,40 @@ def standing(pipeline: Pipeline, services: Services) -> Standing | None:
         repaired=max((round(datetime.fromisoformat(at).timestamp() * 1000) for at in repairs), default=None),
         unfinished=next((it.id for it in unfinished(pipeline, services)), None),
     )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What became of a pipeline that was asked whether it is due: what its policy says, the repair, what failed."""
+
+    due: Due | None = None
+    report: Report | None = None
+    error: PenstockError | None = None
+
+
+def repair_due(
+    pipeline: Pipeline,
+    services: Services,
+    settings: Settings,
+    *,
+    plan_only: bool = False,
+    rate: float | None = None,
+    progress: Progress | None = None,
+    timeout: float = 300,
+) -> Turn:
+    """Repair a pipeline's late events where its own policy wants that now.
+
+    Raises nothing: what fails is in the turn, so that one pipeline does not stop the next.
+    """
+    now: Due | None = None
+    try:
+        now = is_due(pipeline, services)
+        if not now.now or plan_only:
+            return Turn(now)
+        report = repair(pipeline, services, settings, rate=rate, progress=progress, timeout=timeout)
+        return Turn(now, report, report.complaint)
+    except PenstockError as error:
+        return Turn(now, error=error)
 
 
 def is_due(pipeline: Pipeline, services: Services, now: int | None = None) -> Due:

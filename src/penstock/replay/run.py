@@ -102,11 +102,12 @@ def _parallelism(pipeline: Pipeline, settings: Settings, facts: Facts) -> int:
 
 
 def refuse(made: Plan) -> None:
-    """Raise RefusedError with everything that stands against the plan."""
+    """Raise RefusedError with everything that stands against the plan; nothing has been stopped yet."""
     if made.refused:
+        what = "replayed" if made.replay.handover is None else "upgraded"
         lines = "\n".join(item.reason for item in made.refused)
         hints = "\n  ".join(dict.fromkeys(item.hint for item in made.refused))
-        raise RefusedError(f"{made.replay.pipeline} can't be replayed now; nothing was done\n{lines}", hint=hints)
+        raise RefusedError(f"{made.replay.pipeline} can't be {what} now; nothing was done\n{lines}", hint=hints)
 
 
 def run(

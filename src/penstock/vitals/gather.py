@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 from penstock.durations import millis
 from penstock.errors import NoDatasourceError, PenstockError
 from penstock.flink.spec import job_name
+from penstock.generation import deployed
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.services.druid import Supervisor
 from penstock.services.flink import Job
+from penstock.services.registry import Record
 from penstock.settings import Environment
 from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
 from penstock.vitals import flink as figures
 from penstock.vitals.model import Partition, Run, Running, Served, Vitals
 
 if TYPE_CHECKING:  # its module imports the Kafka client
-    from penstock.services.kafka import Record
+    from penstock.services.kafka import Record as Message
 
 #: So many offsets are read in well under a second.
 TOLD_APART = 1000
@@ -38,7 +40,7 @@ class KafkaFigures(Protocol):
     def start_offsets(self, topic: str) -> dict[int, int]: ...
     def end_offsets(self, topic: str, *, committed: bool) -> dict[int, int]: ...
     def group_offsets(self, group: str, topic: str) -> dict[int, int]: ...
-    def read(self, topic: str, start: Mapping[int, int], end: Mapping[int, int]) -> Iterable[list[Record]]: ...
+    def read(self, topic: str, start: Mapping[int, int], end: Mapping[int, int]) -> Iterable[list[Message]]: ...
 
 
 class DruidFigures(Protocol):
@@ -47,17 +49,22 @@ class DruidFigures(Protocol):
     def sql(self, query: str) -> list[dict[str, Any]]: ...
 
 
+class Records(Protocol):
+    def read(self) -> dict[str, Record]: ...
+
+
 class AirflowRuns(Protocol):
     def runs(self, pipeline: str) -> list[Run]: ...
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Who is asked; `airflow` is None where the environment has none."""
+    """Who is asked; `airflow` is None where the environment has none.  `registry` tells which generation runs."""
 
     kafka: KafkaFigures
     flink: FlinkFigures
     druid: DruidFigures
+    registry: Records
     airflow: AirflowRuns | None = None
 
 
@@ -78,11 +85,14 @@ def gather(pipeline: Pipeline, env: Environment, sources: Sources, clock: Callab
     kept: dict[str, int] = {}
     served: Served | None = None
     runs: list[Run] = []
+    with asking("Kafka"):
+        pipeline = deployed(pipeline, sources.registry.read().get(pipeline.name))
     with asking("Flink"):
-        job, metrics = _running(pipeline.name, sources.flink)
+        job, metrics = _running(pipeline.stream, sources.flink)
     with asking("Kafka"):
         partitions = _partitions(pipeline, env, sources.kafka, metrics)
-        kept = {topic: _span(sources.kafka, topic) for topic in (late_topic(pipeline.name), dlq_topic(pipeline.name))}
+        topics = late_topic(pipeline.stream), dlq_topic(pipeline.stream)
+        kept = {topic: _span(sources.kafka, topic) for topic in topics}
     with asking("Druid"):
         served = _served(pipeline, sources)
     if sources.airflow is not None:
@@ -102,8 +112,8 @@ def gather(pipeline: Pipeline, env: Environment, sources: Sources, clock: Callab
     )
 
 
-def _running(name: str, flink: FlinkFigures) -> tuple[Running | None, dict[str, float]]:
-    job = next((job for job in flink.jobs() if job.name == job_name(name) and (job.live or job.leaving)), None)
+def _running(stream: str, flink: FlinkFigures) -> tuple[Running | None, dict[str, float]]:
+    job = next((job for job in flink.jobs() if job.name == job_name(stream) and (job.live or job.leaving)), None)
     if job is None:
         return None, {}
     metrics: dict[str, float] = {}
@@ -128,7 +138,7 @@ def _partitions(
 ) -> tuple[Partition, ...]:
     topic = pipeline.source.name
     ends = kafka.end_offsets(topic, committed=True)
-    positions = figures.positions(metrics, kafka.group_offsets(consumer_group(env.name, pipeline.name), topic))
+    positions = figures.positions(metrics, kafka.group_offsets(consumer_group(env.name, pipeline.stream), topic))
     marks, idle = figures.watermarks(metrics), figures.idle(metrics)
     return tuple(
         Partition(partition, end, positions.get(partition), marks.get(partition), partition in idle)
@@ -159,11 +169,11 @@ def _served(pipeline: Pipeline, sources: Sources) -> Served:
         rows=rows,
         newest=int(row["newest"]) if rows else None,
         served_to=int(row["served"]) if rows else None,
-        behind=_behind(name, sources),
+        behind=_behind(pipeline, sources),
     )
 
 
-def _behind(name: str, sources: Sources) -> int | None:
+def _behind(pipeline: Pipeline, sources: Sources) -> int | None:
     """Return how many committed records of the result topic no task has read; None where no task reads.
 
     As of the supervisor's last look at its tasks, which is every 30 s.
@@ -171,14 +181,14 @@ def _behind(name: str, sources: Sources) -> int | None:
     Druid's offset is the one after its last record, and the markers of transactions follow: a few offsets are read to
     tell them from records, of many it is their number that counts.
     """
-    tasks = sources.druid.supervisor_status(name).get("activeTasks") or []
+    tasks = sources.druid.supervisor_status(pipeline.name).get("activeTasks") or []
     read: dict[int, int] = {}
     for task in tasks:
         for partition, offset in (task.get("currentOffsets") or {}).items():
             read[int(partition)] = max(int(offset), read.get(int(partition), 0))
     if not read:
         return None
-    topic = out_topic(name)
+    topic = out_topic(pipeline.stream)
     ends = sources.kafka.end_offsets(topic, committed=True)
     unread = {partition: offset for partition, offset in read.items() if offset < ends.get(partition, 0)}
     offsets = sum(ends[partition] - offset for partition, offset in unread.items())

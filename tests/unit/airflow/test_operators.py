@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from penstock.airflow.operators import (
     DruidSupervisorOperator,
     FlinkStartOperator,
     FlinkStopOperator,
+    FlinkUpgradeOperator,
     HealthOperator,
     KafkaTopicsOperator,
     MaintenanceOperator,
@@ -37,12 +39,16 @@ from penstock.airflow.operators import (
 )
 from penstock.airflow.operators.replay import STEPS
 from penstock.errors import DeclarationError
+from penstock.flink.spec import version
 from penstock.lock import environment_lock
 from penstock.pipeline import Pipeline
+from penstock.replay.run import only_one
 from penstock.wait import Pending, until
 
 from ..memory import Crash, Fault, World
+from ..replay.test_launch import CHANGED
 from ..replay.world import RAW, TUMBLE, Life, lived, outcome
+from ..test_in_place import NEW, OLD, applied
 
 DECLARED = [TUMBLE, RAW]
 RUN = SimpleNamespace(dag_id="penstock_replay", run_id="manual__1", run_after=datetime(2026, 1, 1, tzinfo=UTC))
@@ -83,10 +89,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing in memory needs to be watched for longer; the hand-off makes sure at once."""
     monkeypatch.setattr(base, "PLACE", 0.3)
     monkeypatch.setattr(base, "EVERY", 0.05)
-    import penstock.replay.repair as repair
+    import penstock.replay.mend as mend
     import penstock.replay.run as run
+    import penstock.upgrade as core
 
-    for function in (run.run, repair.repair, repair.finish):
+    for function in (run.run, mend.repair, core.upgrade):
         defaults = dict(function.__kwdefaults__ or {})
         monkeypatch.setattr(function, "__kwdefaults__", {**defaults, "steady": 0.0})
 
@@ -349,6 +356,91 @@ def test_a_repair_that_was_killed_is_finished_by_the_next(after: bool, tmp_path:
         act(RepairOperator, life)
         assert life.rows() == whole.rows(), f"died at call {at}"
         assert [it.status for it in life.replays.read().values()] == ["done"]
+
+
+def test_by_its_policy_a_pipeline_is_repaired_when_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    life = lived(tmp_path)
+    monkeypatch.setitem(globals(), "DECLARED", [replace(TUMBLE, repair="never")])
+    assert act(RepairOperator, life, due=True).result == {"changed": False, "replays": []}
+    monkeypatch.setitem(globals(), "DECLARED", [replace(TUMBLE, repair="hourly")])
+    assert act(RepairOperator, life, due=True).uris == ["druid://test/sales"]
+    assert act(RepairOperator, life, due=True).result == {"changed": False, "replays": []}
+
+
+def test_a_repair_waits_for_another_process_that_is_at_it(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    with pytest.raises(Crash):
+        act(RepairOperator, life, Fault(3))
+    (begun,) = life.replays.read().values()
+    with only_one(life.settings, begun.id), pytest.raises(AirflowTaskTimeout, match="by another process"):
+        act(RepairOperator, life, seconds=0.3)
+    assert act(RepairOperator, life).result["replays"] == [begun.id]
+
+
+# Upgrades.
+
+
+@pytest.fixture
+def changed(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    monkeypatch.setitem(globals(), "DECLARED", [CHANGED])
+    return CHANGED
+
+
+def going_over(life: Life, fault: Fault | None = None, replay_from: str = "1970-01-01", **more: Any) -> Any:
+    life.pipeline = CHANGED
+    return act(FlinkUpgradeOperator, life, fault, replay_from=replay_from, **more)
+
+
+def test_an_upgrade_with_a_replay_is_the_command_lines(changed: Pipeline, tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    done = going_over(life, rate="None", reason="None")
+    assert done.result["changed"] and done.uris == ["druid://test/sales"]
+    record = life.registry.read()["sales"]
+    assert (record.version, record.status) == (version(changed), "running")
+    assert done.task.flink_url.endswith(f"/{record.job_id}/overview")
+    (replay,) = life.replays.read().values()
+    assert replay.id.startswith("upgrade-sales-20260101T000000-")
+    assert replay.asked.reason == "run manual__1 of penstock_replay"
+    before, fault = outcome(life), Fault()
+    assert going_over(life, fault).result["replay"] == replay.id
+    assert fault.calls == [] and outcome(life) == before
+    assert "nothing to do" in going_over(life, fault, replay_from="").result["lines"][0]
+
+
+def test_an_upgrade_killed_at_any_call_and_cleared_ends_the_same(changed: Pipeline, tmp_path: Path) -> None:
+    whole, counter = lived(tmp_path / "whole"), Fault()
+    going_over(whole, counter)
+    for at in range(1, len(counter.calls) + 1, 3):
+        life = lived(tmp_path / str(at))
+        with pytest.raises(Crash):
+            going_over(life, Fault(at, after=bool(at % 2)))
+        going_over(life)
+        assert outcome(life).replace(f"/{at}/", "/whole/") == outcome(whole), f"died at call {at}"
+        assert len(life.replays.read()) == 1
+
+
+def test_an_upgrade_in_place_goes_on_from_a_savepoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    monkeypatch.setitem(globals(), "DECLARED", [NEW])
+    assert "goes on where" in act(FlinkUpgradeOperator, world, replay_from="None").result["lines"][0]
+    assert not act(FlinkUpgradeOperator, world, replay_from=None).result["changed"]
+    world.flink.plans[version(OLD)] = world.flink.plans[version(NEW)].replace("COUNT", "SUM")
+    monkeypatch.setitem(globals(), "DECLARED", [OLD])
+    with pytest.raises(AirflowFailException, match="nothing was stopped"):
+        act(FlinkUpgradeOperator, world)
+
+
+def test_an_upgrade_is_not_finished_by_the_tasks_of_a_replay(changed: Pipeline, tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    with pytest.raises(Crash):
+        going_over(life, Fault(5))
+    (begun,) = life.replays.read().values()
+    before = outcome(life)
+    with pytest.raises(AirflowFailException, match=f"{begun.id} is an upgrade, not a replay"):
+        act(ReplayStepOperator, life, step="receipt", replay_id=begun.id)
+    with pytest.raises(AirflowFailException, match=f"{begun.id} is an upgrade, not a replay"):
+        act(ReplayBeginOperator, life, replay_id=begun.id, **TWO_HOURS)
+    assert outcome(life) == before
 
 
 # Upkeep.

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from penstock import Aggregate, Datasource, Pipeline, Select
+from penstock import upgrade as core
 from penstock.errors import PenstockError, RefusedError
 from penstock.flink.spec import JobSpec, version
 from penstock.generation import deployed
 from penstock.lifecycle import start
 from penstock.replay.record import Replay
-from penstock.replay.run import abandon, run
-from penstock.upgrade import Request, begins, prepare, refuse, under_way
+from penstock.replay.run import abandon
+from penstock.upgrade import Request, begin, begins
 
 from ..memory import Crash, Fault
 from .world import HOUR, RAW, SOURCE, TUMBLE, Life, lived, outcome
@@ -32,13 +33,11 @@ def upgrade(life: Life, new: Pipeline, since: int = 0, fault: Fault | None = Non
     """Plan and run an upgrade as the command line does, or go on with one that died."""
     life.pipeline = new
     services = life.services(fault)
-    name = more.pop("id", "u1")
-    known = under_way(new.name, services) or services.replays.read().get(name)
-    if known is None:
-        made = prepare(new, Request(since, dry_run=more.pop("dry_run", False)), services, life.settings, id=name)
-        refuse(made)
-        known = made.replay
-    return run(new, known, services, life.settings, **({"timeout": 0.2, "steady": 0.0} | more))
+    request = Request(since, dry_run=more.pop("dry_run", False))
+    begun = begin(new, request, services, life.settings, id=more.pop("id", "u1"))
+    done = core.upgrade(new, begun, services, life.settings, **({"timeout": 0.2, "steady": 0.0} | more))
+    assert isinstance(done, Replay), done
+    return done
 
 
 def late(life: Life, topic: str) -> int:

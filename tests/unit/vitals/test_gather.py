@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from penstock.errors import NoDatasourceError, PenstockError, UnavailableError
+from penstock.generation import launch_to_json
+from penstock.pipeline import Launch
 from penstock.services.airflow import Airflow
 from penstock.services.druid import Supervisor
 from penstock.services.flink import NO_WATERMARK, Job
+from penstock.services.registry import Record
 from penstock.settings import Environment
 from penstock.vitals import flink as figures
 from penstock.vitals.gather import Sources, gather
@@ -77,6 +81,9 @@ class Flink:
 
 
 class Kafka:
+    def __init__(self, stream: str = "clicks") -> None:
+        self.stream = stream
+
     def start_offsets(self, topic: str) -> dict[int, int]:
         return {0: 10, 1: 0}
 
@@ -85,12 +92,12 @@ class Kafka:
         return {0: 44, 1: 7}
 
     def group_offsets(self, group: str, topic: str) -> dict[int, int]:
-        assert group == "penstock-test-clicks"
+        assert group == f"penstock-test-{self.stream}"
         return {0: 30, 1: 6}
 
     def read(self, topic: str, start: Mapping[int, int], end: Mapping[int, int]) -> list[list[Any]]:
         """Of four offsets two are records, in two batches: the others are markers."""
-        assert (topic, start, end) == ("penstock.clicks.out", {0: 40}, {0: 44})
+        assert (topic, start, end) == (f"penstock.{self.stream}.out", {0: 40}, {0: 44})
         return [["one"], ["two"]]
 
 
@@ -113,6 +120,16 @@ class Druid:
         return self.rows
 
 
+class Applied:
+    """A registry that knows the pipeline, of one generation."""
+
+    def __init__(self, launch: Launch | None = None) -> None:
+        self.record = Record("clicks", launch=launch_to_json(launch))
+
+    def read(self) -> dict[str, Record]:
+        return {"clicks": self.record}
+
+
 class Runs:
     def runs(self, pipeline: str) -> list[Run]:
         return [Run(f"penstock.{pipeline}", "r", "success")]
@@ -133,8 +150,19 @@ RUNNING = Supervisor("clicks", "RUNNING")
 
 
 def look(**others: Any) -> Vitals:
-    whole: dict[str, Any] = {"kafka": Kafka(), "flink": Flink(LIVE), "druid": Druid(clicks=RUNNING), "airflow": Runs()}
+    whole: dict[str, Any] = {"kafka": Kafka(), "flink": Flink(LIVE), "druid": Druid(clicks=RUNNING)}
+    whole |= {"registry": Applied(), "airflow": Runs()}
     return gather(PIPELINE, ENV, Sources(**(whole | others)), clock=lambda: 10.0)
+
+
+def test_of_a_second_generation_its_own_job_group_and_topics_are_asked() -> None:
+    again = replace(LIVE, id="cd34", name="penstock.clicks.1")
+    launch = Launch(1, 0, 0, ((0, 0),), ((0, 0),))
+    found = look(kafka=Kafka("clicks.1"), flink=Flink(LIVE, again), registry=Applied(launch))
+    assert found.problems == {}
+    assert found.job is not None and found.job.id == "cd34"
+    assert list(found.kept) == ["penstock.clicks.1.late", "penstock.clicks.1.dlq"]
+    assert (found.pipeline, found.served and found.served.behind) == ("clicks", 2)
 
 
 def test_all_figures_of_a_running_pipeline() -> None:

@@ -92,32 +92,6 @@ class FlinkStopOperator(_JobOperator):
         return self.tell(outcome)
 
 
-class FlinkUpgradeOperator(_JobOperator):
-    """Go over from the version that runs to the one that is declared; `replay_from` is where its past begins."""
-
-    template_fields: Sequence[str] = (*PenstockOperator.template_fields, "replay_from")
-
-    def __init__(self, *, replay_from: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.replay_from = replay_from
-
-    def act(self, context: Any, timeout: float) -> Any:
-        from penstock.upgrade import upgrade  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-        hook = self.hook
-        pipeline = hook.pipeline(self.pipeline)
-        done = upgrade(
-            pipeline,
-            hook.services,
-            hook.settings,
-            replay_from=given(self.replay_from),
-            progress=self.progress,
-            timeout=timeout,
-        )
-        self.link()
-        return self.tell(done)
-
-
 def flag(value: bool | str) -> bool:
     """Read a form's box, which a template turns into text."""
     return value if isinstance(value, bool) else str(value).strip().lower() in ("true", "1", "yes")

@@ -17,6 +17,8 @@ from penstock.airflow.triggers import Watch
 from penstock.errors import DeclarationError
 
 if TYPE_CHECKING:
+    from penstock.errors import PenstockError
+    from penstock.replay.mend import Report
     from penstock.replay.record import Replay
 
 #: The steps of replays, by the ids of their tasks and in their order; each replay has those that apply to it.
@@ -60,6 +62,14 @@ class ReplayOperator(PenstockOperator):
     def id(self, context: Any) -> str:
         """Return the replay's id: the one given, else one of this run of the DAG."""
         return given(self.replay_id) or f"{self.pipeline}-{run_identity(context)}"
+
+    def known(self, context: Any) -> Replay | None:
+        """Return the replay as it is recorded.  An upgrade's is not for these tasks: it has other steps."""
+        found = self.hook.services.replays.read().get(self.id(context))
+        if found is not None and found.handover is not None:
+            hint = f"`penstock upgrade {found.pipeline}`, or the DAG penstock_upgrade, goes on with it"
+            raise DeclarationError(f"{found.id} is an upgrade, not a replay", hint=hint)
+        return found
 
     def watch(self, context: Any) -> Watch:
         return self.watch_replay(self.hook.services.replays.read().get(self.id(context)))
@@ -124,13 +134,14 @@ class ReplayBeginOperator(ReplayOperator):
             given(self.start),
             given(self.end),
             flag(self.dry),
-            self._rate(),
-            given(self.reason) or f"run {context['dag_run'].run_id} of {context['dag_run'].dag_id}",
+            rate(self.rate),
+            reason(self.reason, context),
             None,
         )
         if request.pipeline is None:
             raise DeclarationError("a pipeline, --from and --to are needed", hint="choose one in the form")
         hook.pipeline(request.pipeline)
+        self.known(context)
         begun = begin(
             Request(**(vars(request) | {"id": self.id(context)})), hook.pipelines, hook.services, hook.settings
         )
@@ -142,16 +153,6 @@ class ReplayBeginOperator(ReplayOperator):
         self.log.info("%s", plain(render.plan_text(begun.plan)))
         begun.refuse()
         return hook.services.replays.write(begun.replay).id
-
-    def _rate(self) -> float | None:
-        text = given(self.rate)
-        try:
-            rate = None if text is None else float(text)
-        except ValueError:
-            rate = 0.0
-        if rate is not None and rate < 1:
-            raise DeclarationError(f"--rate {self.rate} is no number of records a second, at least 1")
-        return rate
 
 
 class ReplayStepOperator(ReplayOperator):
@@ -182,7 +183,7 @@ class ReplayStepOperator(ReplayOperator):
 
         hook = self.hook
         identity = self.id(context)
-        known = hook.services.replays.read().get(identity)
+        known = self.known(context)
         if known is None:
             raise DeclarationError(f"there is no replay {identity!r} to go on with", hint="run the task before it")
         pipeline = hook.pipeline(known.pipeline)
@@ -215,32 +216,69 @@ class ReplayStepOperator(ReplayOperator):
 
 
 class RepairOperator(ReplayOperator):
-    """Count a pipeline's late events after all: finish a repair that was broken off, then replay what is due.
+    """Count a pipeline's late events after all: finish a repair that was broken off, then replay what is ready.
 
-    Run again, it replays nothing.  Each segment that was repaired is an event of the datasource's asset.
+    With `due` only where the pipeline's own policy wants it now, as `penstock repair --due`.  Run again, it replays
+    nothing.  Each segment that was repaired is an event of the datasource's asset; one that was refused fails the task.
     """
 
+    def __init__(self, *, due: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.due = due
+
     def act(self, context: Any, timeout: float) -> dict[str, Any]:
-        from penstock.replay import render, repair
+        from penstock.replay.mend import repair, repair_due
+        from penstock.replay.render_repair import due_text
 
         hook = self.hook
         pipeline = hook.pipeline(self.pipeline)
         more: dict[str, Any] = {"progress": self.progress, "timeout": min(timeout, UNCHANGED)}
-        done = repair.finish(pipeline, hook.services, hook.settings, **more)
-        todo = repair.look(pipeline, hook.services)
-        self.log.info("%s", plain(render.repair_text(pipeline.name, todo)))
-        done += repair.repair(pipeline, todo, hook.services, hook.settings, **more)
+        if not self.due:
+            report = repair(pipeline, hook.services, hook.settings, **more)
+            return self._told(context, report, report.complaint)
+        turn = repair_due(pipeline, hook.services, hook.settings, **more)
+        if turn.due is not None:
+            self.log.info("%s", due_text(pipeline.name, pipeline.repair, turn.due))
+        return self._told(context, turn.report, turn.error)
+
+    def _told(self, context: Any, report: Report | None, error: PenstockError | None) -> dict[str, Any]:
+        from penstock.replay.render import receipt
+        from penstock.replay.render_repair import report_text
+
+        done = report.receipts if report is not None else ()
         for it in done:
             self.link(it)
-            self.log.info("%s", plain(render.receipt(it)))
+            self.log.info("%s", plain(receipt(it)))
             span = {"from": it.asked.wide_start, "to": it.asked.wide_end}
-            add_event(context, datasource(it.pipeline, hook.settings.env.name), replay=it.id, **span)
+            add_event(context, datasource(it.pipeline, self.hook.settings.env.name), replay=it.id, **span)
+        if report is not None:
+            self.log.info("%s", plain(report_text(report)))
+        if error is not None:
+            raise error
         return {"changed": bool(done), "replays": [it.id for it in done]}
 
     def watch(self, context: Any) -> Watch:
-        from penstock.replay import repair
+        from penstock.replay.mend import unfinished
 
-        return self.watch_replay(next(iter(repair.unfinished(self.pipeline, self.hook.services)), None))
+        hook = self.hook
+        return self.watch_replay(next(iter(unfinished(hook.pipeline(self.pipeline), hook.services)), None))
+
+
+def rate(value: Any) -> float | None:
+    """Read a form's rate: None where it was left empty."""
+    text = given(value)
+    try:
+        found = None if text is None else float(text)
+    except ValueError:
+        found = 0.0
+    if found is not None and found < 1:
+        raise DeclarationError(f"--rate {value} is no number of records a second, at least 1")
+    return found
+
+
+def reason(value: Any, context: Any) -> str:
+    """Read a form's reason; where it was left empty the run is one."""
+    return given(value) or f"run {context['dag_run'].run_id} of {context['dag_run'].dag_id}"
 
 
 def plain(text: Any) -> str:
