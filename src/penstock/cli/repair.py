@@ -138,7 +138,6 @@ def _show(report: Report) -> None:
 
 def _due(owner: Context, names: list[str], plan_only: bool, rate: float | None, timeout: float, as_json: bool) -> None:
     """Repair what is due; a failure of one does not stop the others, and all are told at the end."""
-    from penstock.repair_policy import RepairPolicy
     from penstock.replay.mend import repair_due
     from penstock.replay.render_repair import due_json, due_text, report_json
 
@@ -146,7 +145,6 @@ def _due(owner: Context, names: list[str], plan_only: bool, rate: float | None, 
     failed: list[tuple[str, PenstockError]] = []
     for pipeline in owner.pipelines(names):
         policy = pipeline.repair
-        assert isinstance(policy, RepairPolicy)
         entry: dict[str, Any] = {"pipeline": pipeline.name, "policy": str(policy)}
         with rich_progress(f"repair {pipeline.name}") as progress:
             more: dict[str, Any] = {"plan_only": plan_only, "rate": rate, "progress": progress, "timeout": timeout}

@@ -86,12 +86,12 @@ def _text(title: str, rows: Sequence[tuple[str, ...]], note: str) -> Group:
     return Group(*lines, *([Text(note, style="red")] if note else []))
 
 
-def due_json(pipeline: str, policy: RepairPolicy, due: Due) -> dict[str, Any]:
+def due_json(pipeline: str, policy: RepairPolicy | str, due: Due) -> dict[str, Any]:
     at = None if due.at is None else utc(due.at)
     return {"pipeline": pipeline, "policy": str(policy), "due": due.now, "why": due.why, "at": at}
 
 
-def due_text(pipeline: str, policy: RepairPolicy, due: Due) -> str:
+def due_text(pipeline: str, policy: RepairPolicy | str, due: Due) -> str:
     """Say in one line whether a pipeline is due, why, and when it will be."""
     at = f"; due at {utc(due.at - due.at % 1000)}" if due.at is not None else ""
     return f"{pipeline} ({policy}): {'due' if due.now else 'not due'}: {due.why}{at}"

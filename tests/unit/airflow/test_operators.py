@@ -404,7 +404,8 @@ def test_an_upgrade_with_a_replay_is_the_command_lines(changed: Pipeline, tmp_pa
     before, fault = outcome(life), Fault()
     assert going_over(life, fault).result["replay"] == replay.id
     assert fault.calls == [] and outcome(life) == before
-    assert "nothing to do" in going_over(life, fault, replay_from="").result["lines"][0]
+    another = going_over(life, fault, replay_id="another-run")
+    assert "nothing to do" in another.result["lines"][0] and outcome(life) == before
 
 
 def test_an_upgrade_killed_at_any_call_and_cleared_ends_the_same(changed: Pipeline, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from penstock import upgrade as core
 from penstock.errors import PenstockError, RefusedError
 from penstock.flink.spec import JobSpec, version
 from penstock.generation import deployed
-from penstock.lifecycle import start
+from penstock.lifecycle import Outcome, start
 from penstock.replay.record import Replay
 from penstock.replay.run import abandon
 from penstock.upgrade import Request, begin, begins
@@ -199,7 +199,6 @@ def test_a_dry_run_starts_no_job_and_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("new", "since", "slots", "words"),
     [
-        (TUMBLE, 0, 8, "runs already"),
         (CHANGED, HOUR, 8, "nothing of the range is past: windows from 1970-01-01T01:00Z on are still open"),
         (CHANGED, 0, 2, "Flink has 2 free slots, the new job and the replay need 3"),
     ],
@@ -213,6 +212,28 @@ def test_it_is_refused_before_anything_is_done(
         upgrade(life, new, since)
     assert life.replays.read() == {}
     assert [job.name for job in life.flink.jobs() if job.live] == ["penstock.sales"]
+
+
+def test_where_the_declared_version_runs_there_is_nothing_to_do(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    services, before = life.services(), life.state()
+    begun = begin(TUMBLE, Request(0), services, life.settings)
+    assert begun is None
+    done = core.upgrade(TUMBLE, begun, services, life.settings, timeout=0.2)
+    assert done == Outcome("sales", False, (f"sales: nothing to do, version {version(TUMBLE)} runs",))
+    assert life.state() == before
+    with pytest.raises(RefusedError, match="runs already"):
+        upgrade(life, TUMBLE, dry_run=True)
+
+
+def test_a_dry_run_does_not_go_on_with_one_that_is_not_finished(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    with pytest.raises(Crash):
+        upgrade(life, CHANGED, fault=Fault(4))
+    before = outcome(life)
+    with pytest.raises(RefusedError, match="upgrade u1 is not finished"):
+        upgrade(life, CHANGED, dry_run=True, id="u2")
+    assert outcome(life) == before
 
 
 def test_a_new_job_that_does_not_come_up_leaves_the_old_one_alone(tmp_path: Path) -> None:
