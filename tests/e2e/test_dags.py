@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock.flink.spec import job_name
 from penstock.services.druid import Druid
 from penstock.services.flink import Flink
 
 from ..cli import ROOT, Cli
 from ..dag_runs import Airflow
 from .test_replay import make_room
+from .test_upgrade import changed
 
 pytestmark = pytest.mark.e2e
 
-NAME = "clicks_tumble"
+NAME = "clicks_hop"
 PIPELINE = ("penstock_pipelines.py", f"penstock.{NAME}")
 REPLAY = ("penstock_replay.py", "penstock_replay")
+UPGRADE = ("penstock_upgrade.py", "penstock_upgrade")
 START, END = "2024-06-01T00:00:00+00:00", "2024-06-01T01:00:00+00:00"
 
 
 @pytest.fixture(scope="module")
 def airflow(shop: Cli, flights: Cli, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
     make_room(flights)
+    for other in ("clicks_by_user", "clicks_raw", "clicks_tumble"):
+        shop.call("remove", other)  # these tests are the last
+    return over(shop, tmp_path_factory.mktemp("airflow"))
+
+
+def over(shop: Cli, home: Path) -> Airflow:
+    """Return an Airflow over a project, with the shipped DAGs."""
     if not (shop.project / "dags").exists():
         (shop.project / "dags").symlink_to(ROOT / "dags")
-    made = Airflow(shop, tmp_path_factory.mktemp("airflow"))
+    made = Airflow(shop, home)
     made.migrate()
     return made
 
@@ -59,7 +70,8 @@ def test_a_start_killed_and_cleared_is_one_job(airflow: Airflow, words: str) -> 
     at = "2026-01-02T00:00"
     airflow.kill_at(words, *PIPELINE, at)
     assert airflow.run(*PIPELINE, at)["state"] == "success"
-    live = [job for job in Flink(airflow.cli.stack.env.flink).jobs() if job.name == f"penstock.{NAME}" and job.live]
+    name = job_name(airflow.cli.stream(NAME))
+    live = [job for job in Flink(airflow.cli.stack.env.flink).jobs() if job.name == name and job.live]
     assert len(live) == 1
 
 
@@ -83,6 +95,22 @@ def test_a_replay_killed_in_its_steps_and_cleared_is_one_replay(airflow: Airflow
     assert [it["status"] for it in listed if it["id"] == replay] == ["done"]
     for ledger in airflow.cli.verify(NAME):
         assert ledger["equal"], ledger["differences"]
+
+
+def test_an_upgrade_killed_and_cleared_is_one_upgrade(airflow: Airflow, tmp_path: Path) -> None:
+    declared = changed(airflow.cli, tmp_path, ("where=\"page <> 'x'\"", "where=\"page <> 'page-1'\""))
+    new = over(declared, tmp_path / "airflow")
+    form: dict[str, Any] = {"pipeline": NAME, "replay_from": START, "reason": "a drill"}
+    at = "2026-01-05T00:00"
+    new.kill_at("submitting", *UPGRADE, at, **form)
+    done = new.run(*UPGRADE, at, **form)
+    assert done["state"] == "success", done["log"][-3000:]
+    replay = done["values"]["upgrade.return_value"]["replay"]
+    listed = [it for it in json.loads(declared.run("replays", NAME, "--json")) if it["handover"]]
+    assert [(it["id"], it["status"]) for it in listed] == [(replay, "done")]
+    assert "nothing to do" in declared.run("upgrade", NAME)
+    live = [job.name for job in Flink(declared.stack.env.flink).jobs() if job.live and NAME in job.name]
+    assert live == [job_name(declared.stream(NAME))] == [f"penstock.{NAME}.1"]
 
 
 def test_a_wrong_form_is_refused_in_the_command_lines_words(airflow: Airflow) -> None:

@@ -104,7 +104,7 @@ def task(kind: Any, world: World, fault: Fault | None = None, **arguments: Any) 
     return made
 
 
-def act(kind: Any, world: World, fault: Fault | None = None, *, seconds: float = 20, **arguments: Any) -> Any:
+def act(kind: Any, world: World, fault: Fault | None = None, *, seconds: float = 120, **arguments: Any) -> Any:
     events = Events()
     it = task(kind, world, fault, **arguments)
     result = it.go_on({"dag_run": RUN, "outlet_events": events}, time.time() + seconds)
@@ -217,7 +217,7 @@ def test_a_deadline_is_the_wall_clocks_whatever_goes_on(world: World) -> None:
     began = time.time()
     with pytest.raises(AirflowTaskTimeout, match=r"not done by its deadline .*last seen: a thing: not there"):
         act(Waits, world, seconds=0.5)
-    assert time.time() - began < 5
+    assert time.time() - began < 30, "the wait itself would end after a minute more"
 
 
 def test_a_wait_gives_up_its_place_and_keeps_its_deadline(world: World) -> None:

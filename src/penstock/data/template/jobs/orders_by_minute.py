@@ -25,5 +25,6 @@ pipeline = Pipeline(
         measures={"orders": "COUNT(*)", "cents": "SUM(cents)"},
     ),
     sink=Datasource(dimensions=["country"], segment="hour"),
+    repair="nightly",  # when late orders are counted after all; "after 10 min", "hourly", "never"
     description="Orders and turnover of each country, minute by minute.",
 )
