@@ -142,7 +142,11 @@ def hand_over(work: Work, replay: Replay) -> Replay:
         served = services.druid.newest(name, "window_end")
         if served is not None:
             _await_watermark(work, replay, served - 1)
-        services.flink.trigger_checkpoint(new_job(work, replay).job_id, timeout=work.timeout)
+        # From an older one the new job would write again what is before the noted offsets, behind them.
+        job = new_job(work, replay).job_id
+        checkpoint = services.flink.trigger_checkpoint(job, timeout=work.timeout)
+        assert replay.cut is not None
+        replay = replay.but(cut=replace(replay.cut, job_id=job), settled=Settled(checkpoint, "", {}))
         transactions_finished(work, work.pipeline.stream)
         offsets = services.kafka.end_offsets(out_topic(work.pipeline.stream), committed=True)
     return replay.but(handover=replace(handover(replay), offsets=offsets))

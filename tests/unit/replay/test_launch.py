@@ -15,6 +15,7 @@ from penstock.generation import deployed
 from penstock.lifecycle import start
 from penstock.replay.record import Replay
 from penstock.replay.run import abandon, run
+from penstock.services.flink import RestorePoint
 from penstock.upgrade import Request, begins, prepare, refuse, under_way
 
 from ..memory import Crash, Fault
@@ -62,6 +63,13 @@ def test_the_past_is_computed_by_the_new_logic_and_the_new_job_goes_on(tmp_path:
     life.live()
     assert life.rows(HOUR) == [(HOUR + 60_000, 1), (HOUR + 180_000, 1)]
     assert life.plan([CHANGED]).changes == []
+    assert done.cut is not None
+    assert done.settled is not None
+    assert done.cut.job_id == record.job_id
+    point = RestorePoint(f"memory:/checkpoints/{record.job_id}/chk-{(done.settled.checkpoint or 0) - 1}")
+    life.flink.end("penstock.sales.1", point=point)
+    refused = life.plan([CHANGED]).refused
+    assert [step.flag for step in refused] == ["older-state"], "it would write again what was published as the tail"
 
 
 def test_what_comes_for_the_past_after_the_cut_is_late_and_counted_by_the_next_replay(tmp_path: Path) -> None:
