@@ -140,16 +140,33 @@ def hand_over(work: Work, replay: Replay) -> Replay:
     offsets: dict[int, int] = {}
     if isinstance(work.pipeline.transform, Aggregate):
         served = services.druid.newest(name, "window_end")
-        if served is not None:
-            _await_watermark(work, replay, served - 1)
-        # From an older one the new job would write again what is before the noted offsets, behind them.
-        job = new_job(work, replay).job_id
-        checkpoint = services.flink.trigger_checkpoint(job, timeout=work.timeout)
+        # From an older checkpoint the new job would write again what is before the noted offsets, behind them.
+        checkpoint = _fired(work, replay, served)
         assert replay.cut is not None
-        replay = replay.but(cut=replace(replay.cut, job_id=job), settled=Settled(checkpoint, "", {}))
+        cut = replace(replay.cut, job_id=new_job(work, replay).job_id)
+        replay = replay.but(cut=cut, settled=Settled(checkpoint, "", {}))
         transactions_finished(work, work.pipeline.stream)
         offsets = services.kafka.end_offsets(out_topic(work.pipeline.stream), committed=True)
     return replay.but(handover=replace(handover(replay), offsets=offsets))
+
+
+def _fired(work: Work, replay: Replay, served: int | None) -> int:
+    """See that the new job has fired what Druid serves, and return the checkpoint that makes it durable.
+
+    A job that was restored between the look and the checkpoint may have gone back behind the windows: look again.
+    """
+    flink, job = work.services.flink, new_job(work, replay).job_id
+    found: list[int] = []
+
+    def probe() -> bool | Pending:
+        before = flink.restored(job)
+        if served is not None:
+            _await_watermark(work, replay, served - 1)
+        found.append(flink.trigger_checkpoint(job, timeout=work.timeout))
+        return flink.restored(job) == before or Pending("it was restored meanwhile")
+
+    work.until(f"{work.pipeline.stream}: the new job", probe, interval=0.25)
+    return found[-1]
 
 
 def guard(work: Work, replay: Replay) -> None:

@@ -241,3 +241,19 @@ def test_a_new_job_that_does_not_come_up_leaves_the_old_one_alone(tmp_path: Path
     life.flink.begun = begun
     abandon(CHANGED, life.replays.read()["u1"], life.services(), life.settings, timeout=0.2)
     assert start("sales", [TUMBLE], life.services(), life.settings).changed is False
+
+
+def test_a_new_job_that_goes_back_before_its_checkpoint_is_looked_at_again(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    take, taken = life.flink.trigger_checkpoint, list[int]()
+
+    def restored_once(job_id: str, *, timeout: float = 60) -> int:
+        taken.append(take(job_id, timeout=timeout))
+        life.flink.restores[job_id] = (1, 1)
+        return taken[-1]
+
+    life.flink.trigger_checkpoint = restored_once  # type: ignore[method-assign]
+    done = upgrade(life, CHANGED, timeout=5)
+    assert done.settled is not None
+    assert len(taken) == 2, "what had fired may not be in the first"
+    assert done.settled.checkpoint == taken[1]
