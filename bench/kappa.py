@@ -298,11 +298,10 @@ def closing(project: Project, reader: Reader, query: str) -> None:
     told.times = readers.times(reader.seen, by_old, by_new)
     names = ", ".join(f'"{name}"' for name in ("_rows", *measures))
     there: dict[tuple[int, str], list[Row]] = {}
-    for start, carrier, *figures in Sql(project.stage.settings.env.druid.broker).rows(
-        f"SELECT TIMESTAMP_TO_MILLIS(__time), carrier, {names} FROM ({query}) "
-        f"WHERE __time < MILLIS_TO_TIMESTAMP({closed})"
-    ):
-        there.setdefault((int(start), carrier), []).append(tuple(map(int, figures)))
+    asked = readers.halves(query, lambda part: f"SELECT TIMESTAMP_TO_MILLIS(__time), carrier, {names} FROM ({part})")
+    for start, carrier, *figures in Sql(project.stage.settings.env.druid.broker).rows(asked):
+        if int(start) < closed:
+            there.setdefault((int(start), carrier), []).append(tuple(map(int, figures)))
     want = {key: row for key, row in wanted(project, new).items() if key[0] < closed}
     told.equality = held_against(there, want)
 
