@@ -31,7 +31,7 @@ from bench.watch import Sql
 from penstock import oracle
 from penstock.data.flights import flights
 from penstock.data.produce import produce
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UnavailableError
 from penstock.flink.spec import job_name
 from penstock.load import load_pipelines
 from penstock.pipeline import Aggregate, Pipeline
@@ -43,6 +43,8 @@ DAY = 86_400_000
 FLIGHTS, QUICK_FLIGHTS = 60_000, 40_000
 SPEEDUP = 2_000.0
 SINCE = "2013-01-01"
+#: How often a command is given at the most: where a service did not answer, the same again goes on.
+ATTEMPTS = 3
 #: Seconds that the reader goes on afterwards.
 AFTER = 5.0
 
@@ -118,20 +120,24 @@ class Project:
         environ = {"PENSTOCK_STATE": str(stack.state), "PENSTOCK_PORT_BASE": str(stack.port_base), "COLUMNS": "125"}
         shown = " ".join([name, *words])
         self.stage.progress.update(shown)
-        began = time.perf_counter()
-        done = subprocess.run(
-            [*command, *words],
-            cwd=self.root,
-            env={**os.environ, **environ},
-            capture_output=True,
-            text=True,
-            timeout=1800,
-            check=False,
-        )
+        began, attempts = time.perf_counter(), 0
+        while attempts == 0 or (done.returncode == UnavailableError.exit_code and attempts < ATTEMPTS):
+            attempts += 1
+            done = subprocess.run(
+                [*command, *words],
+                cwd=self.root,
+                env={**os.environ, **environ},
+                capture_output=True,
+                text=True,
+                timeout=1800,
+                check=False,
+            )
         if done.returncode not in allowed:
             raise PenstockError(f"{shown}: exit {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
         if step:
-            self.told.steps.append(Step("command", f"`{shown.removesuffix(' --timeout 600')}`", time.perf_counter() - began))
+            again = f" ({attempts} times: a service did not answer)" if attempts > 1 else ""
+            what = f"`{shown.removesuffix(' --timeout 600')}`{again}"
+            self.told.steps.append(Step("command", what, time.perf_counter() - began))
         self.told.outputs[shown] = tidy(done.stdout + (done.stderr if done.returncode else ""))
         return done.stdout
 
