@@ -116,30 +116,29 @@ class Project:
         self, name: str, command: Sequence[str], words: Sequence[str], *, step: bool, allowed: Sequence[int] = (0,)
     ) -> str:
         """Run a command, note what it printed, and, where it is one of the steps, how long it took."""
-        stack = self.stage.settings.stack
-        environ = {"PENSTOCK_STATE": str(stack.state), "PENSTOCK_PORT_BASE": str(stack.port_base), "COLUMNS": "125"}
         shown = " ".join([name, *words])
         self.stage.progress.update(shown)
-        began, attempts = time.perf_counter(), 0
-        while attempts == 0 or (done.returncode == UnavailableError.exit_code and attempts < ATTEMPTS):
-            attempts += 1
-            done = subprocess.run(
-                [*command, *words],
-                cwd=self.root,
-                env={**os.environ, **environ},
-                capture_output=True,
-                text=True,
-                timeout=1800,
-                check=False,
-            )
+        began = time.perf_counter()
+        for attempt in range(1, ATTEMPTS + 1):
+            done = self._call([*command, *words])
+            if done.returncode != UnavailableError.exit_code:
+                break
         if done.returncode not in allowed:
             raise PenstockError(f"{shown}: exit {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
         if step:
-            again = f" ({attempts} times: a service did not answer)" if attempts > 1 else ""
+            again = f" ({attempt} times: a service did not answer)" if attempt > 1 else ""
             what = f"`{shown.removesuffix(' --timeout 600')}`{again}"
             self.told.steps.append(Step("command", what, time.perf_counter() - began))
         self.told.outputs[shown] = tidy(done.stdout + (done.stderr if done.returncode else ""))
         return done.stdout
+
+    def _call(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        stack = self.stage.settings.stack
+        environ = {"PENSTOCK_STATE": str(stack.state), "PENSTOCK_PORT_BASE": str(stack.port_base), "COLUMNS": "125"}
+        environ = {**os.environ, **environ}
+        return subprocess.run(
+            command, cwd=self.root, env=environ, capture_output=True, text=True, timeout=1800, check=False
+        )
 
 
 # --- The log and the live job.
