@@ -56,6 +56,16 @@ def test_what_is_in_the_state_may_not(other: str, words: str) -> None:
     assert differences(job("a"), other) == [words]
 
 
+def test_the_type_of_a_row_is_told_as_its_columns() -> None:
+    def local(kind: object) -> str:
+        fields = [{"name": "carrier", "fieldType": "VARCHAR"}, {"name": "$f4", "fieldType": kind}]
+        return plan(("global-window-aggregate", {"localAggInputRowType": {"type": "ROW", "fields": fields}}))
+
+    (words,) = differences(local("BIGINT"), local({"kind": "ROWTIME"}))
+    assert words.endswith('was carrier VARCHAR, $f4 BIGINT, and is carrier VARCHAR, $f4 {"kind": "ROWTIME"}')
+    assert differences(local("BIGINT"), local("BIGINT")) == []
+
+
 def applied(root: Path) -> World:
     world = World(root)
     world.apply([OLD])
