@@ -119,7 +119,7 @@ class Project:
         shown = " ".join([name, *words])
         self.stage.progress.update(shown)
         began = time.perf_counter()
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, ATTEMPTS + 1):  # noqa: B007  (told after the loop)
             done = self._call([*command, *words])
             if done.returncode != UnavailableError.exit_code:
                 break

@@ -211,7 +211,7 @@ def test_every_row_sent_in_time_is_a_sample(monkeypatch: pytest.MonkeyPatch) -> 
     first = len(log.sent)
     samples = latency.row_latencies(_asked(monkeypatch, answer), log, 0.5)
     # Half a second's rows, each from when it was sent; how much later it is looked at is this machine's affair.
-    assert 450 <= len(samples) and len(log.sent) > first + 500
+    assert len(samples) >= 450 and len(log.sent) > first + 500
     assert min(samples) >= 0.3
 
 

@@ -250,7 +250,9 @@ def switch(work: Work, replay: Replay) -> Replay:
         _keep_dead_letters(work, replay)
         old = made.record(name).job_id
         if old and old != new_job(work, replay).job_id:
-            work.services.flink.cancel(old, timeout=work.timeout)  # somebody may have started it again: nothing reads it
+            work.services.flink.cancel(
+                old, timeout=work.timeout
+            )  # somebody may have started it again: nothing reads it
         made.save(_record(work, replay, made.record(name)).but(supervisor=digest(spec), spec=public(spec)))
     return replay
 
