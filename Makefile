@@ -28,8 +28,8 @@ JAR_SOURCES := $(shell find infra/jars -type f -not -path '*/target/*' 2>/dev/nu
 setup: .venv/.synced .penstock/jars/.built ## virtual environment and jars
 
 check: setup ## lint, types, unit and golden tests: no services, under a minute
-	@$(BIN)/ruff check src jobs dags tests bench
-	@$(BIN)/ruff format --check --quiet src jobs dags tests bench
+	@$(BIN)/ruff check src jobs dags tests bench examples
+	@$(BIN)/ruff format --check --quiet src jobs dags tests bench examples
 	@$(BIN)/mypy
 	@$(BIN)/pytest -q -n 4 tests/unit tests/golden tests/dags
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from bench import facts, report
+from bench import facts, kappa, report
 from bench.report import Line
 from bench.run import SECTIONS
 from bench.sizes import FULL, QUICK, Sizes
@@ -20,6 +20,8 @@ from penstock.errors import PenstockError
 from penstock.wait import rich_progress
 
 PAGE = ROOT / "docs" / "bench.md"
+#: Measured only by its name: it has a page, and stacks, of its own.
+KAPPA = "kappa"
 Tables = dict[str, list[Line]]
 
 
@@ -29,6 +31,11 @@ def main(words: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     tables: Tables = {}
     try:
+        if options.part == KAPPA:
+            with rich_progress(KAPPA) as progress:
+                told = kappa.main(options.quick, _command(options), progress)
+            print(told)
+            return 0
         found = measure(QUICK if options.quick else FULL, options.part, _command(options), tables)
     except PenstockError as error:
         console.print(report.table(_all(tables), "incomplete"))
@@ -75,7 +82,7 @@ def _all(tables: Tables) -> list[Line]:
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=list(SECTIONS), help="measure this alone, and write it alone")
+    parser.add_argument("part", nargs="?", choices=[*SECTIONS, KAPPA], help="measure this alone, and write it alone")
     parser.add_argument("--quick", action="store_true", help="small counts, in some minutes; docs/bench.md is left")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the page there, not to docs/bench.md")
     return parser.parse_args(words)

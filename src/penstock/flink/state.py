@@ -46,12 +46,24 @@ def _stateful(plan: Mapping[str, Any]) -> dict[int, tuple[str, dict[str, str]]]:
     for number, node in nodes.items():
         parts: dict[str, str] = {}
         if number in aggregating:
-            parts = {name: json.dumps(node[name], sort_keys=True) for name in _SHAPES if name in node}
+            parts = {name: _shape(node[name]) for name in _SHAPES if name in node}
         elif aggregating & set(feeds.get(number, [])) and node["type"].startswith("stream-exec-calc"):
             # What is put into the state, by name; a condition stands behind it.
             parts = {"input": node["description"].partition(", where=[")[0]}
         found[number] = (_kind(node["type"]), parts)
     return found
+
+
+def _shape(value: Any) -> str:
+    """Write a part of a node; two are equal where their texts are.  The type of a row is its columns."""
+    if isinstance(value, dict) and value.keys() == {"fields", "type"}:
+        return ", ".join(_column(item) for item in value["fields"])
+    return json.dumps(value, sort_keys=True)
+
+
+def _column(item: Mapping[str, Any]) -> str:
+    name, kind = item["name"], item["fieldType"]
+    return f"{name} {kind if isinstance(kind, str) else json.dumps(kind, sort_keys=True)}"
 
 
 def _kind(text: str) -> str:

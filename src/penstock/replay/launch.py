@@ -148,11 +148,32 @@ def hand_over(work: Work, replay: Replay) -> Replay:
     offsets: dict[int, int] = {}
     if isinstance(work.pipeline.transform, Aggregate):
         served = services.druid.newest(name, "window_end")
-        _await_watermark(work, replay, None if served is None else served - 1, still=work.steady)
-        services.flink.trigger_checkpoint(new_job(work, replay).job_id, timeout=work.timeout)
+        # From an older checkpoint the new job would write again what is before the noted offsets, behind them.
+        checkpoint = _fired(work, replay, served)
+        assert replay.cut is not None
+        cut = replace(replay.cut, job_id=new_job(work, replay).job_id)
+        replay = replay.but(cut=cut, settled=Settled(checkpoint, "", {}))
         transactions_finished(work, work.pipeline.stream)
         offsets = services.kafka.end_offsets(out_topic(work.pipeline.stream), committed=True)
     return replay.but(handover=replace(handover(replay), offsets=offsets))
+
+
+def _fired(work: Work, replay: Replay, served: int | None) -> int:
+    """See that the new job has fired what Druid serves, and return the checkpoint that makes it durable.
+
+    A job that was restored between the look and the checkpoint may have gone back behind the windows: look again.
+    """
+    flink, job = work.services.flink, new_job(work, replay).job_id
+    found: list[int] = []
+
+    def probe() -> bool | Pending:
+        before = flink.restored(job)
+        _await_watermark(work, replay, None if served is None else served - 1, still=work.steady)
+        found.append(flink.trigger_checkpoint(job, timeout=work.timeout))
+        return flink.restored(job) == before or Pending("it was restored meanwhile")
+
+    work.until(f"{work.pipeline.stream}: the new job", probe, interval=0.25)
+    return found[-1]
 
 
 def guard(work: Work, replay: Replay) -> None:
@@ -227,6 +248,11 @@ def switch(work: Work, replay: Replay) -> Replay:
         made = make_site((work.pipeline,), work.services, work.settings, work.progress, work.timeout)
         await_supervisor(made, name)
         _keep_dead_letters(work, replay)
+        old = made.record(name).job_id
+        if old and old != new_job(work, replay).job_id:
+            work.services.flink.cancel(
+                old, timeout=work.timeout
+            )  # somebody may have started it again: nothing reads it
         made.save(_record(work, replay, made.record(name)).but(supervisor=digest(spec), spec=public(spec)))
     return replay
 
