@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -38,11 +39,13 @@ from penstock.airflow.operators import (
     ReplayStepOperator,
 )
 from penstock.airflow.operators.replay import STEPS
+from penstock.durations import millis
 from penstock.errors import DeclarationError
 from penstock.flink.spec import version
 from penstock.lock import environment_lock
 from penstock.pipeline import Pipeline
-from penstock.replay.run import only_one
+from penstock.replay.run import only_one, run
+from penstock.upgrade import Request, begin
 from penstock.wait import Pending, until
 
 from ..memory import Crash, Fault, World
@@ -429,6 +432,20 @@ def test_an_upgrade_in_place_goes_on_from_a_savepoint(monkeypatch: pytest.Monkey
     monkeypatch.setitem(globals(), "DECLARED", [OLD])
     with pytest.raises(AirflowFailException, match="nothing was stopped"):
         act(FlinkUpgradeOperator, world)
+
+
+def test_an_upgrade_gives_up_its_place_but_where_a_wait_must_last(changed: Pipeline, tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    life.pipeline = CHANGED
+    in_place = task(FlinkUpgradeOperator, life, deferrable=True)
+    replayed = task(FlinkUpgradeOperator, life, deferrable=True, replay_from="1970-01-01")
+    assert in_place.place == math.inf
+    assert replayed.place == base.PLACE + millis(CHANGED.source.idle_after) / 1000
+    begun = begin(CHANGED, Request(0), life.services(), life.settings, id="u1")
+    assert begun is not None
+    for step, place in (("verify", replayed.place), ("publish", math.inf)):
+        run(CHANGED, begun.replay, life.services(), life.settings, timeout=0.2, through=step)
+        assert in_place.place == replayed.place == place, step
 
 
 def test_an_upgrade_is_not_finished_by_the_tasks_of_a_replay(changed: Pipeline, tmp_path: Path) -> None:

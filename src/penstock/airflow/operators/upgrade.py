@@ -11,7 +11,9 @@ from penstock.airflow.assets import add_event, datasource
 from penstock.airflow.operators.flink import given
 from penstock.airflow.operators.replay import UNCHANGED, ReplayOperator, plain, rate, reason
 from penstock.airflow.triggers import Watch
+from penstock.durations import millis
 from penstock.errors import DeclarationError
+from penstock.replay.steps import Publish
 
 
 class FlinkUpgradeOperator(ReplayOperator):
@@ -36,8 +38,17 @@ class FlinkUpgradeOperator(ReplayOperator):
 
     @property
     def place(self) -> float:
+        from penstock.upgrade import under_way
+
+        hook = self.hook
+        replay = under_way(self.pipeline, hook.services)
         # In place it is a minute, in which a failure of the new job is answered at once: by going back to the old one.
-        return super().place if given(self.replay_from) else math.inf
+        in_place = replay is None and given(self.replay_from) is None
+        # Published, it is checked: what is begun anew would never be an alarm.
+        if in_place or (replay is not None and Publish.kind in replay.done):
+            return math.inf
+        # The new job's watermark may have to be seen standing still for so long.
+        return super().place + millis(hook.pipeline(self.pipeline).source.idle_after) / 1000
 
     def watch(self, context: Any) -> Watch:
         from penstock.upgrade import under_way
