@@ -9,6 +9,7 @@ So no state is kept between two runs, and nothing has to be remembered for a ret
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -141,7 +142,7 @@ class PenstockOperator(BaseOperator):
 
 
 class LogProgress:
-    """Shows what is waited for in the task's log, every few seconds."""
+    """Shows in the task's log what is waited for: new words at once, other numbers every few seconds."""
 
     def __init__(self, log: Any, every: float = 5.0) -> None:
         self._log, self._every = log, every
@@ -149,9 +150,14 @@ class LogProgress:
 
     def update(self, text: str) -> None:
         now = time.monotonic()
-        if text != self._last and now - self._shown >= self._every:
+        new = _words(text) != _words(self._last)
+        if text != self._last and (new or now - self._shown >= self._every):
             self._last, self._shown = text, now
             self._log.info("%s", text)
+
+
+def _words(text: str) -> str:
+    return re.sub(r"[\d.,]+", "", text)
 
 
 @contextmanager

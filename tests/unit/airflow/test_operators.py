@@ -207,6 +207,14 @@ def test_it_waits_for_another_change_to_end(world: World) -> None:
 # Deadlines and places.
 
 
+def test_the_log_tells_new_words_at_once_and_other_numbers_now_and_then() -> None:
+    told: list[str] = []
+    progress = base.LogProgress(SimpleNamespace(info=lambda _, text: told.append(text)), every=60.0)
+    for text in ("sales: compiling", "sales: submitting", "1 of 4 tasks run", "2 of 4 tasks run", "sales: submitting"):
+        progress.update(text)
+    assert told == ["sales: compiling", "sales: submitting", "1 of 4 tasks run", "sales: submitting"]
+
+
 class Waits(base.PenstockOperator):
     """Waits for ever."""
 
