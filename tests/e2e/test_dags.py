@@ -68,7 +68,7 @@ def test_a_pipeline_is_made_and_the_second_run_changes_nothing(airflow: Airflow)
 
 @pytest.mark.parametrize("words", ["starting 1 job", "submitting"])
 def test_a_start_killed_and_cleared_is_one_job(airflow: Airflow, words: str) -> None:
-    airflow.cli.run("stop", NAME)
+    airflow.cli.call("stop", NAME)  # not there yet, where this test is run alone
     at = "2026-01-02T00:00"
     airflow.kill_at(words, *PIPELINE, at)
     assert airflow.run(*PIPELINE, at)["state"] == "success"
