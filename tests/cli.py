@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from penstock.generation import stream
 from penstock.services.kafka import Kafka, Record
+from penstock.services.registry import Registry
 from penstock.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +64,11 @@ class Cli:
         assert done.returncode in (0, 4), f"exit {done.returncode}\n{done.stderr}"
         ledgers: list[dict[str, Any]] = json.loads(done.stdout)
         return ledgers
+
+    def stream(self, pipeline: str) -> str:
+        """Return what the running generation of a pipeline is called."""
+        env = self.stack.env
+        return stream(pipeline, Registry(env, Kafka(env.kafka)).read().get(pipeline))
 
     def read(self, topic: str) -> Iterator[Record]:
         """Yield the committed records of a topic."""

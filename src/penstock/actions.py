@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from penstock.druid import supervisor_spec
 from penstock.errors import PenstockError
 from penstock.flink.spec import EARLIEST, job_spec
-from penstock.generation import stream, to_json
+from penstock.generation import to_json
 from penstock.observe import savepoint_dir
 from penstock.pipeline import Pipeline
 from penstock.plan import LOGS, digest, public, stamped
@@ -204,8 +204,9 @@ def remove_pipeline(site: Site, name: str, *, delete_topics: bool = False, drop_
         services.druid.drop_datasource(name, timeout=site.timeout, progress=site.progress)
         done.append(f"datasource {name} dropped, its rows and files deleted")
     if delete_topics:
-        called = stream(name, record)
-        topics = services.kafka.topics([out_topic(called), late_topic(called), dlq_topic(called)])
+        every = [f"{name}.{number}" for number in range(1, record.launch.get("generation", 0) + 1)]
+        called = [topic(it) for it in (name, *every) for topic in (out_topic, late_topic, dlq_topic)]
+        topics = services.kafka.topics(called)
         for topic in topics:
             services.kafka.delete_topic(topic)
         done.append(f"topics deleted: {', '.join(topics) or 'none were there'}")

@@ -68,6 +68,7 @@ def to_json(pipeline: Pipeline) -> dict[str, Any]:
     if window is not None:
         table["transform"]["window"]["kind"] = type(window).__name__
     del table["launch"]
+    table["repair"] = str(pipeline.repair)
     return table
 
 

@@ -16,6 +16,7 @@ from penstock.flink.state import differences
 from penstock.generation import deployed, running
 from penstock.lifecycle import Outcome, make_site
 from penstock.lock import environment_lock
+from penstock.older_state import newer, numbers, ranges, receipts
 from penstock.pipeline import Pipeline
 from penstock.plan import STAMP, digest
 from penstock.plan_job import settings_digest
@@ -55,6 +56,7 @@ def upgrade(
         if savepoint is None:
             hint = f"`penstock upgrade {pipeline.name} --replay-from T` needs none"
             raise PenstockError(f"{pipeline.name}: its job left no savepoint and no checkpoint", hint=hint)
+        _refuse_older(site, record, savepoint)
         stopped = site.save(record.but(savepoint=savepoint))
         try:
             _start(site, new, stopped, savepoint, record.run + 1)
@@ -103,6 +105,16 @@ def _compare(site: Site, old: Pipeline, new: Pipeline) -> None:
             f"{new.name}: version {version(new)} can't go on with the state of {version(old)}; nothing was stopped\n"
             + "\n".join(found),
             hint=f"`penstock upgrade {new.name} --replay-from T` begins anew at the open windows and computes the past",
+        )
+
+
+def _refuse_older(site: Site, record: Record, savepoint: str) -> None:
+    done = receipts(site.services.replays.read().values(), record)
+    replayed = newer(savepoint, record, done, numbers([savepoint]))
+    if replayed:
+        raise RefusedError(
+            f"{record.pipeline}: {savepoint} is older than replay {ranges(replayed)}, whose windows would fire again",
+            hint=f"put the newer state back, or `penstock upgrade {record.pipeline} --replay-from T`, which needs none",
         )
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from penstock.flink.spec import job_name
 from penstock.generation import deployed, stream
+from penstock.older_state import numbers, receipts
 from penstock.pipeline import Pipeline
+from penstock.replay.record import Replay
 from penstock.services.druid import Supervisor
 from penstock.services.flink import Job, RestorePoint
 from penstock.services.protocols import Services
@@ -27,7 +29,8 @@ class Observed:
     `topics` by name (absent ones are absent), `records` by pipeline, `jobs` by pipeline, newest first and ended ones
     too, `supervisors` by datasource, `restore_points` by pipeline for those whose recorded job has ended or is gone,
     `problems` by datasource: what Druid says is wrong with a supervisor that is not healthy, `upgrades` by pipeline: a
-    replay that brings a new generation into place and has not ended.
+    replay that brings a new generation into place and has not ended, `receipts` of the replays of pipelines whose job
+    has ended, `checkpoints`: the numbers of the states that those could go on from, by path.
     """
 
     topics: Mapping[str, TopicState] = field(default_factory=dict)
@@ -37,6 +40,8 @@ class Observed:
     restore_points: Mapping[str, RestorePoint] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     upgrades: Mapping[str, str] = field(default_factory=dict)
+    receipts: Mapping[str, tuple[Replay, ...]] = field(default_factory=dict)
+    checkpoints: Mapping[str, int] = field(default_factory=dict)
 
     def live(self, pipeline: str) -> list[Job]:
         """Return the pipeline's jobs that run, or are about to, or are about to end."""
@@ -57,7 +62,8 @@ def observe(pipelines: Sequence[Pipeline], services: Services, settings: Setting
     called = {name: job_name(stream(name, records.get(name))) for name in sorted(names)}
     jobs = {name: tuple(by_name[title]) for name, title in called.items() if title in by_name}
     supervisors = {name: item for name, item in services.druid.supervisors().items() if name in names}
-    upgrades = {it.pipeline: it.id for it in services.replays.read().values() if it.brings_generation}
+    replays = services.replays.read().values()
+    upgrades = {it.pipeline: it.id for it in replays if it.brings_generation}
     seen = Observed(topics, records, jobs, supervisors, upgrades=upgrades)
     points = {
         name: services.flink.restore_point(record.job_id, savepoint_dir(env, name))
@@ -65,7 +71,20 @@ def observe(pipelines: Sequence[Pipeline], services: Services, settings: Setting
         if record.job_id and record.job_id not in {job.id for job in seen.live(name)}
     }
     problems = {name: services.druid.problem(name) for name, item in supervisors.items() if not item.healthy}
-    return replace(seen, restore_points=points, problems={name: text for name, text in problems.items() if text})
+    done = {name: receipts(replays, records[name]) for name in records if not seen.live(name)}
+    paths = [path for name in done if done[name] for path in _states(records[name], points.get(name))]
+    return replace(
+        seen,
+        restore_points=points,
+        problems={name: text for name, text in problems.items() if text},
+        receipts=done,
+        checkpoints=numbers(paths),
+    )
+
+
+def _states(record: Record, point: RestorePoint | None) -> list[str | None]:
+    """Return every state that a job which has ended could go on from."""
+    return [record.savepoint, record.restore, point.path if point is not None else None]
 
 
 def savepoint_dir(env: Environment, pipeline: str) -> str:

@@ -47,6 +47,7 @@ FLAGS = {
     "changed-key": "notes the new key: records that are there keep the partition of the old one",
     "drop-datasource": "removes pipelines that are no longer declared: job, supervisor and the rows in Druid",
     "stateless-restart": "starts the job at its group's offsets without its state: windows open now are cut short",
+    "older-state": "resumes from a state older than a replay: what fires again counts twice until it is replayed again",
 }
 
 #: Supervisors run in the coordinator's process, their tasks in the indexer's.

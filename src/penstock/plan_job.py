@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from penstock.flink.spec import EARLIEST, GROUP, job_spec, version
 from penstock.observe import Observed
+from penstock.older_state import newer, ranges
 from penstock.pipeline import Pipeline
+from penstock.replay.record import Replay
 from penstock.services.flink import Job, RestorePoint
 from penstock.services.registry import Record
 from penstock.settings import Environment
 from penstock.steps import AdoptJob, Keep, Refused, StartJob, Step, StopJob
 
-FLAG = "stateless-restart"
+FLAG, OLDER = "stateless-restart", "older-state"
 
 
 def settings_digest(pipeline: Pipeline, env: Environment) -> str:
@@ -27,7 +29,10 @@ def settings_digest(pipeline: Pipeline, env: Environment) -> str:
 
 @dataclass(frozen=True)
 class _Case:
-    """What decides: the pipeline, what the registry says, what runs, and where an ended job can be resumed."""
+    """What decides: the pipeline, what the registry says, what runs, and where an ended job can be resumed.
+
+    `receipts` are its replays, `checkpoints` the numbers of its states.
+    """
 
     name: str
     want: str
@@ -37,6 +42,9 @@ class _Case:
     point: RestorePoint
     known: bool
     allowed: bool
+    older_allowed: bool
+    receipts: tuple[Replay, ...]
+    checkpoints: Mapping[str, int]
 
     @property
     def run(self) -> int:
@@ -79,6 +87,9 @@ def job_steps(
         point=observed.restore_points.get(pipeline.name, RestorePoint()),
         known=record is not None and any(job.id == record.job_id for job in observed.jobs.get(pipeline.name, ())),
         allowed=FLAG in allow or f"{FLAG}:{pipeline.name}" in allow,
+        older_allowed=OLDER in allow or f"{OLDER}:{pipeline.name}" in allow,
+        receipts=observed.receipts.get(pipeline.name, ()),
+        checkpoints=observed.checkpoints,
     )
     unclear = _unclear(case, first_id=job_spec(pipeline, env).job_id)
     if unclear is not None:
@@ -148,7 +159,8 @@ def _live(case: _Case, record: Record, resume: bool) -> list[Step]:
         )
         return [Keep(**case.about, notable=True, reason=reason)]
     if record.version and record.version != case.want:
-        return _stateless(case, f"version {record.version} runs, {case.want} is declared: its state can't be kept")
+        way = f"`penstock upgrade {case.name}` brings it into place"
+        return _stateless(case, f"version {record.version} runs, {case.want} is declared: {way}")
     if record.settings and record.settings != case.settings:
         reason = "its settings changed (parallelism, intervals, addresses): goes on from a savepoint"
         return [
@@ -190,7 +202,15 @@ def _ended(case: _Case, record: Record, resume: bool) -> list[Step]:
 def _resumed(case: _Case, record: Record, path: str, before: str) -> list[Step]:
     if record.version != case.want:
         return _stateless(case, f"version {record.version} left its state, {case.want} is declared: it can't be used")
-    reason = f"{before}: resumes from {path.rstrip('/').rpartition('/')[2]}"
+    state = path.rstrip("/").rpartition("/")[2]
+    reason = f"{before}: resumes from {state}"
+    replayed = newer(path, record, case.receipts, case.checkpoints)
+    if replayed and not case.older_allowed:
+        why = f"{before}: {state} is older than replay {ranges(replayed)}, whose windows it would fire again"
+        return [Refused(**case.about, flag=OLDER, reason=f"{why}: put the newer state back")]
+    if replayed:
+        again = f"`penstock repair {case.name}` must replay again what replay {ranges(replayed)} did"
+        reason += f" (--allow {OLDER}): {again}"
     return [StartJob(**case.about, action="change", version=case.want, run=case.run, restore=path, reason=reason)]
 
 

@@ -31,6 +31,7 @@ from penstock.replay.scope import Scope, utc, widened
 from penstock.segments import moment
 from penstock.services.druid import Druid
 from penstock.stack import java
+from penstock.topics import dlq_topic
 
 from ..cli import Cli
 
@@ -87,7 +88,7 @@ def _expected(shop: Cli, pipeline: Pipeline, before: Mapping[int, int] | None = 
     """What the log (`before` these offsets) gives without any lateness: all but what is broken or dated too early."""
     topic = pipeline.source
     broken = set()
-    for letter in shop.read(f"penstock.{pipeline.name}.dlq"):
+    for letter in shop.read(dlq_topic(shop.stream(pipeline.name))):
         headers = dict(letter.headers)
         broken.add((int(headers["partition"]), int(headers["offset"])))
     kept = [

@@ -13,6 +13,8 @@ from penstock.flink.spec import version
 from penstock.flink.state import differences
 from penstock.in_place import upgrade
 from penstock.pipeline import Aggregate, Pipeline
+from penstock.replay.record import Asked, Cut, Replay, Settled
+from penstock.services.flink import RestorePoint
 
 from .memory import Crash, Fault, World, windowed
 
@@ -158,3 +160,17 @@ def test_killed_at_any_call_and_run_again_the_new_version_runs(tmp_path: Path) -
             assert versions(world) == [version(NEW)], place
             assert world.flink.specs[-1].restore is not None, place
             assert world.plan([NEW]).changes == [], place
+
+
+def test_a_state_older_than_a_replay_is_not_upgraded_from(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    job = world.flink.specs[-1].job_id
+    world.flink.end("penstock.sales", point=RestorePoint(f"memory:/checkpoints/{job}/chk-6"))
+    cut, asked = Cut({}, {}, job_id=job), Asked(0, 60_000, 0, 60_000)
+    receipt = Replay("fix", "sales", "v", asked, status="done", cut=cut, settled=Settled(7, "", {}))
+    world.replays.write(receipt)
+    with pytest.raises(RefusedError, match="chk-6 is older than replay fix"):
+        run(world)
+    assert len(world.flink.specs) == 1
+    world.replays.write(receipt.but(settled=Settled(6, "", {})))
+    assert run(world)[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.context import Context, console, print_json
+from penstock.cli.stack import Name
 from penstock.errors import DeclarationError
 from penstock.wait import rich_progress
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 Allow = Annotated[
     list[str] | None, typer.Option("--allow", help="Allow what is refused, by its name; see the plan.", metavar="FLAG")
 ]
-Name = Annotated[str, typer.Argument(help="A pipeline's name.")]
 Timeout = Annotated[float, typer.Option(help="Seconds for each wait.", min=1)]
 
 

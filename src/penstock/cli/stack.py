@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from penstock.stack import Check, PartStatus
 
+Name = Annotated[str, typer.Argument(help="A pipeline's name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.context import Context, console, print_json
-from penstock.cli.pipelines import Name
-from penstock.cli.stack import Json
+from penstock.cli.stack import Json, Name
 from penstock.errors import DeclarationError
 from penstock.wait import rich_progress
 

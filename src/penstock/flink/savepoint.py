@@ -1,16 +1,41 @@
-"""Where a stopped job's source stood: read from its savepoint, which is the truth; group offsets may lag behind it."""
+"""What a job's state tells: its checkpoint's number, and where the source stood, which group offsets may lag behind."""
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
 from penstock.errors import PenstockError
+from penstock.services.flink import local
 
 #: A split's end where it has none, and its start where that is the log's: Kafka's connector's own marks.
 _NO_END = -(2**63)
 _EARLIEST = -2
 _COMMITTED = -3
+
+#: How `_metadata` begins: a mark, the format's version, and from version 3 on the checkpoint's number (Checkpoints,
+#: MetadataV3Serializer and those derived from it).
+_MAGIC, _NUMBERED, _HEADER = 0x4960672D, 3, struct.Struct(">iiq")
+
+
+def checkpoint_id(uri: str) -> int | None:
+    """Return the number of the checkpoint or savepoint in a directory; None where neither name nor header tells it."""
+    named = re.fullmatch(r".*/chk-(\d+)/?", uri)
+    if named is not None:
+        return int(named[1])
+    folder = local(uri)
+    if folder is None:
+        return None
+    try:
+        with (folder / "_metadata").open("rb") as file:
+            header = file.read(_HEADER.size)
+    except OSError:
+        return None
+    if len(header) < _HEADER.size:
+        return None
+    magic, version, number = _HEADER.unpack(header)
+    return int(number) if magic == _MAGIC and version >= _NUMBERED else None
 
 
 def source_offsets(savepoint: Path, topic: str, partitions: int) -> dict[int, int | None]:

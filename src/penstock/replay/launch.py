@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from penstock.actions import await_supervisor
 from penstock.druid import supervisor_spec
+from penstock.durations import millis
 from penstock.errors import PenstockError, RefusedError
 from penstock.flink.spec import SPECIFIC, JobSpec, job_spec
 from penstock.generation import launch_to_json, running, stream, to_json
 from penstock.lifecycle import make_site, start, stop
-from penstock.lock import environment_lock
 from penstock.pipeline import Aggregate, Launch
 from penstock.plan import digest, public, stamped
 from penstock.plan_job import settings_digest
@@ -101,25 +102,32 @@ def give_up(replay: Replay) -> str:
 
 def catch_up(work: Work, replay: Replay) -> Replay:
     """Wait until the new job has read what is in the log by now, and its watermark is where the old one's is."""
-    flink, kafka, source = work.services.flink, work.services.kafka, work.pipeline.source.name
     record = work.services.registry.read().get(work.pipeline.name)
-    group = consumer_group(work.settings.env.name, work.pipeline.stream)
-    passed = worked_off(kafka, group, source, kafka.end_offsets(source, committed=True))
-    work.until(f"{work.pipeline.stream}: the new job", passed, interval=0.25)
-    old = flink.watermark(record.job_id) if record is not None and record.job_id else None
-    if old is not None:
-        _await_watermark(work, replay, old)
+    old = work.services.flink.watermark(record.job_id) if record is not None and record.job_id else None
+    _await_watermark(work, replay, old, still=work.steady + millis(work.pipeline.source.idle_after) / 1000)
     return replay
 
 
-def _await_watermark(work: Work, replay: Replay, wanted: int) -> None:
-    identity = new_job(work, replay).job_id
+def _await_watermark(work: Work, replay: Replay, wanted: int | None, *, still: float) -> None:
+    """Wait until the new job has worked off the log, and its watermark is there: what was closed stays so.
+
+    By its declaration it may be behind for good, if nothing more comes: one that stands `still` for so many seconds is
+    taken as it is.
+    """
+    kafka, source, identity = work.services.kafka, work.pipeline.source, new_job(work, replay).job_id
+    group = consumer_group(work.settings.env.name, work.pipeline.stream)
+    passed = worked_off(kafka, group, source.name, kafka.end_offsets(source.name, committed=True))
+    work.until(f"{work.pipeline.stream}: the new job", passed, interval=0.25)
+    since, before = time.monotonic(), None
 
     def probe() -> bool | Pending:
-        watermark = work.services.flink.watermark(identity)
-        if watermark is not None and watermark >= wanted:
+        nonlocal since, before
+        watermark, now = work.services.flink.watermark(identity), time.monotonic()
+        if wanted is None or (watermark is not None and watermark >= wanted):
             return True
-        return Pending(f"its watermark is at {utc(watermark)}, {utc(wanted)} is wanted")
+        if watermark != before:
+            since, before = now, watermark
+        return now - since > still or Pending(f"its watermark is at {utc(watermark)}, {utc(wanted)} is wanted")
 
     work.until(f"{work.pipeline.stream}: the new job", probe, interval=0.25)
 
@@ -140,12 +148,32 @@ def hand_over(work: Work, replay: Replay) -> Replay:
     offsets: dict[int, int] = {}
     if isinstance(work.pipeline.transform, Aggregate):
         served = services.druid.newest(name, "window_end")
-        if served is not None:
-            _await_watermark(work, replay, served - 1)
-        services.flink.trigger_checkpoint(new_job(work, replay).job_id, timeout=work.timeout)
+        # From an older checkpoint the new job would write again what is before the noted offsets, behind them.
+        checkpoint = _fired(work, replay, served)
+        assert replay.cut is not None
+        cut = replace(replay.cut, job_id=new_job(work, replay).job_id)
+        replay = replay.but(cut=cut, settled=Settled(checkpoint, "", {}))
         transactions_finished(work, work.pipeline.stream)
         offsets = services.kafka.end_offsets(out_topic(work.pipeline.stream), committed=True)
     return replay.but(handover=replace(handover(replay), offsets=offsets))
+
+
+def _fired(work: Work, replay: Replay, served: int | None) -> int:
+    """See that the new job has fired what Druid serves, and return the checkpoint that makes it durable.
+
+    A job that was restored between the look and the checkpoint may have gone back behind the windows: look again.
+    """
+    flink, job = work.services.flink, new_job(work, replay).job_id
+    found: list[int] = []
+
+    def probe() -> bool | Pending:
+        before = flink.restored(job)
+        _await_watermark(work, replay, None if served is None else served - 1, still=work.steady)
+        found.append(flink.trigger_checkpoint(job, timeout=work.timeout))
+        return flink.restored(job) == before or Pending("it was restored meanwhile")
+
+    work.until(f"{work.pipeline.stream}: the new job", probe, interval=0.25)
+    return found[-1]
 
 
 def guard(work: Work, replay: Replay) -> None:
@@ -205,7 +233,7 @@ def switch(work: Work, replay: Replay) -> Replay:
     A supervisor that reads the new topic and is not suspended has been switched: resetting it again would repeat rows.
     """
     druid, name, env = work.services.druid, work.pipeline.name, work.settings.env
-    with environment_lock(work.settings, f"upgrade {name}"):
+    with publishing.locked(work, f"upgrade {name}"):
         guard_switch(work, replay)
         spec = supervisor_spec(work.pipeline, env)
         there = druid.supervisors().get(name)
@@ -220,6 +248,11 @@ def switch(work: Work, replay: Replay) -> Replay:
         made = make_site((work.pipeline,), work.services, work.settings, work.progress, work.timeout)
         await_supervisor(made, name)
         _keep_dead_letters(work, replay)
+        old = made.record(name).job_id
+        if old and old != new_job(work, replay).job_id:
+            work.services.flink.cancel(
+                old, timeout=work.timeout
+            )  # somebody may have started it again: nothing reads it
         made.save(_record(work, replay, made.record(name)).but(supervisor=digest(spec), spec=public(spec)))
     return replay
 

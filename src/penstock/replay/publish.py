@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +112,22 @@ def publish(work: Work, replay: Replay) -> Replay:
     return put(work, replay, check, files, work.scope.end)
 
 
+@contextmanager
+def locked(work: Work, verb: str) -> Iterator[None]:
+    """Hold the environment's lock, and wait for it where another process does."""
+    with ExitStack() as held:
+
+        def acquired() -> bool | Pending:
+            try:
+                held.enter_context(environment_lock(work.settings, verb))
+            except RefusedError as error:
+                return Pending(error.message)
+            return True
+
+        work.until(f"the lock of {work.settings.env.name}", acquired, interval=0.2)
+        yield
+
+
 def put(work: Work, replay: Replay, check: Callable[[], None], files: Sequence[Path], end: int) -> Replay:
     """Replace the segments, by one task; one that was submitted before is awaited, one that failed is tried anew.
 
@@ -119,16 +135,7 @@ def put(work: Work, replay: Replay, check: Callable[[], None], files: Sequence[P
     `apply` or `start` changes the live job between the guard `check` and the swap.
     """
     druid, env = work.services.druid, work.settings.env
-    with ExitStack() as held:
-
-        def acquired() -> bool | Pending:
-            try:
-                held.enter_context(environment_lock(work.settings, f"replay --id {replay.id}"))
-            except RefusedError as error:
-                return Pending(error.message)
-            return True
-
-        work.until(f"the lock of {env.name}", acquired, interval=0.2)
+    with locked(work, f"replay --id {replay.id}"):
         state = druid.task_state(task_id(env.name, replay.id, replay.task)) if replay.task else None
         if state not in ("RUNNING", "SUCCESS"):
             check()

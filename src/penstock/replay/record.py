@@ -61,7 +61,9 @@ class Cut:
 
 @dataclass(frozen=True)
 class Settled:
-    """What was durable before anything was computed: a checkpoint after the cut, and the end of the result topic.
+    """What was durable before anything was computed: a checkpoint of the live job, and the end of the result topic.
+
+    For a new generation it is the new job's, as the old one hands over: a state older than it is never gone on from.
 
     `out` is one past the last committed record of each partition that has one.  Druid must have read up to there.
     """

@@ -173,12 +173,20 @@ class Kafka:
         return {item.partition: item.offset for item in found if item.offset >= 0}
 
     def reset_group(self, group: str, topic: str) -> None:
-        """Commit the first offset of every partition for the group, whatever it had committed."""
+        """Commit the first offset of every partition for the group, whatever it had committed.
+
+        Waits for the group's coordinator, which a fresh broker makes only when it is first asked for one.
+        """
         first = [TopicPartition(topic, partition, offset) for partition, offset in self.start_offsets(topic).items()]
-        try:
-            self._reader_of(group).commit(offsets=first, asynchronous=False)
-        except KafkaException as error:
-            raise translate(error, self.settings.bootstrap, f"resetting group {group}") from None
+
+        def probe() -> bool:
+            try:
+                self._reader_of(group).commit(offsets=first, asynchronous=False)
+            except KafkaException as error:
+                raise translate(error, self.settings.bootstrap, f"resetting group {group}") from None
+            return True
+
+        until(f"group {group}", probe, timeout=CHANGE_TIMEOUT)
 
     def _reader_of(self, group: str) -> Any:
         """Return a consumer that never joins the group, and only asks what it has committed.

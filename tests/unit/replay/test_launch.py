@@ -15,6 +15,7 @@ from penstock.generation import deployed
 from penstock.lifecycle import start
 from penstock.replay.record import Replay
 from penstock.replay.run import abandon, run
+from penstock.services.flink import RestorePoint
 from penstock.upgrade import Request, begins, prepare, refuse, under_way
 
 from ..memory import Crash, Fault
@@ -62,6 +63,13 @@ def test_the_past_is_computed_by_the_new_logic_and_the_new_job_goes_on(tmp_path:
     life.live()
     assert life.rows(HOUR) == [(HOUR + 60_000, 1), (HOUR + 180_000, 1)]
     assert life.plan([CHANGED]).changes == []
+    assert done.cut is not None
+    assert done.settled is not None
+    assert done.cut.job_id == record.job_id
+    point = RestorePoint(f"memory:/checkpoints/{record.job_id}/chk-{(done.settled.checkpoint or 0) - 1}")
+    life.flink.end("penstock.sales.1", point=point)
+    refused = life.plan([CHANGED]).refused
+    assert [step.flag for step in refused] == ["older-state"], "it would write again what was published as the tail"
 
 
 def test_what_comes_for_the_past_after_the_cut_is_late_and_counted_by_the_next_replay(tmp_path: Path) -> None:
@@ -233,3 +241,19 @@ def test_a_new_job_that_does_not_come_up_leaves_the_old_one_alone(tmp_path: Path
     life.flink.begun = begun
     abandon(CHANGED, life.replays.read()["u1"], life.services(), life.settings, timeout=0.2)
     assert start("sales", [TUMBLE], life.services(), life.settings).changed is False
+
+
+def test_a_new_job_that_goes_back_before_its_checkpoint_is_looked_at_again(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    take, taken = life.flink.trigger_checkpoint, list[int]()
+
+    def restored_once(job_id: str, *, timeout: float = 60) -> int:
+        taken.append(take(job_id, timeout=timeout))
+        life.flink.restores[job_id] = (1, 1)
+        return taken[-1]
+
+    life.flink.trigger_checkpoint = restored_once  # type: ignore[method-assign]
+    done = upgrade(life, CHANGED, timeout=5)
+    assert done.settled is not None
+    assert len(taken) == 2, "what had fired may not be in the first"
+    assert done.settled.checkpoint == taken[1]

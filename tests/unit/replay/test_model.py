@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import model_stopped
+from . import model_launch, model_stopped
 from .model import GUARDS, explore
 
 
@@ -32,3 +32,16 @@ def test_with_all_guards_a_stopped_pipeline_has_each_event_once() -> None:
 def test_without_any_one_guard_a_stopped_pipeline_breaks(guard: str) -> None:
     _, _, wrong = model_stopped.explore(guard)
     assert wrong is not None, f"nothing breaks when we {model_stopped.GUARDS[guard]}"
+
+
+def test_with_all_guards_a_new_generation_has_each_event_once_and_no_window_is_gone() -> None:
+    worlds, ends, wrong = model_launch.explore()
+    assert wrong is None
+    assert worlds > 10_000
+    assert ends > 100
+
+
+@pytest.mark.parametrize("guard", model_launch.GUARDS)
+def test_without_any_one_guard_a_new_generation_breaks(guard: str) -> None:
+    _, _, wrong = model_launch.explore(guard)
+    assert wrong is not None, f"nothing breaks when we {model_launch.GUARDS[guard]}"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from penstock import Aggregate, Datasource, Hop, Pipeline, Tumble
 from penstock.errors import DeclarationError, PenstockError, RefusedError
-from penstock.flink.savepoint import source_offsets
+from penstock.flink.savepoint import checkpoint_id, source_offsets
 from penstock.flink.spec import job_spec, version
 from penstock.replay import render
 from penstock.replay.derive import BatchSpec, batch_spec, publish_spec
@@ -283,3 +283,16 @@ def test_a_savepoint_that_does_not_tell_is_refused(data: bytes, tmp_path: Path) 
     (tmp_path / "_metadata").write_bytes(data)
     with pytest.raises(PenstockError, match="does not say where partition 0"):
         source_offsets(tmp_path, SOURCE.name, 1)
+
+
+def test_a_state_tells_its_checkpoints_number_by_name_or_header(tmp_path: Path) -> None:
+    assert checkpoint_id("s3://states/checkpoints/0f/chk-12/") == 12
+    assert checkpoint_id("s3://states/savepoints/savepoint-0f-1") is None, "it can't be looked into from here"
+    assert checkpoint_id(tmp_path.as_uri()) is None
+    file = tmp_path / "_metadata"
+    # As Flink 2.2.1 wrote it: the first 24 bytes of a savepoint.
+    file.write_bytes(bytes.fromhex("4960672d0000000600000000000000d3000000000000000e"))
+    assert checkpoint_id(tmp_path.as_uri()) == 211
+    for other in ("4960672d00000002000000000000000b", "0000000000000006000000000000000b", "4960672d0000"):
+        file.write_bytes(bytes.fromhex(other))
+        assert checkpoint_id(tmp_path.as_uri()) is None

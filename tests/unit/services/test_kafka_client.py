@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from penstock.errors import DeclarationError, PenstockError, UnavailableError
 from penstock.services.kafka import Kafka
@@ -78,3 +78,21 @@ def test_a_broker_that_is_down_is_named_soon_and_without_noise(capfd: pytest.Cap
             assert time.monotonic() - began < 3
             assert "penstock up" in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_group_is_reset_when_its_coordinator_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh broker makes it when it is first asked for: the first apply on a fresh stack met that."""
+    answers = [KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)), None]
+    sent: list[list[TopicPartition]] = []
+
+    class Reader:
+        def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+            sent.append(offsets)
+            if (answer := answers.pop(0)) is not None:
+                raise answer
+
+    kafka = Kafka(KafkaSettings())
+    monkeypatch.setattr(kafka, "start_offsets", lambda topic: {0: 7})
+    monkeypatch.setattr(kafka, "_reader_of", lambda group: Reader())
+    kafka.reset_group("g", "a.b.v1")
+    assert [[(it.partition, it.offset) for it in offsets] for offsets in sent] == [[(0, 7)], [(0, 7)]]
