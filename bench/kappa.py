@@ -119,14 +119,13 @@ class Project:
         shown = " ".join([name, *words])
         self.stage.progress.update(shown)
         began = time.perf_counter()
-        for attempt in range(1, ATTEMPTS + 1):  # noqa: B007  (told after the loop)
-            done = self._call([*command, *words])
-            if done.returncode != UnavailableError.exit_code:
-                break
+        done, attempts = self._call([*command, *words]), 1
+        while done.returncode == UnavailableError.exit_code and attempts < ATTEMPTS:
+            done, attempts = self._call([*command, *words]), attempts + 1
         if done.returncode not in allowed:
             raise PenstockError(f"{shown}: exit {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}")
         if step:
-            again = f" ({attempt} times: a service did not answer)" if attempt > 1 else ""
+            again = f" ({attempts} times: a service did not answer)" if attempts > 1 else ""
             what = f"`{shown.removesuffix(' --timeout 600')}`{again}"
             self.told.steps.append(Step("command", what, time.perf_counter() - began))
         self.told.outputs[shown] = tidy(done.stdout + (done.stderr if done.returncode else ""))
