@@ -82,7 +82,7 @@ def test_a_changed_condition_goes_on_from_a_savepoint(lived: Cli, tmp_path: Path
 
 
 def test_the_past_and_the_present_change_in_one_stroke(lived: Cli, tmp_path: Path) -> None:
-    new = changed(lived, tmp_path, MEASURE, CONDITION)
+    new = changed(lived, tmp_path, CONDITION, MEASURE)
     old, made = _pipeline(lived, "clicks_tumble"), _pipeline(new, "clicks_tumble")
     words = ("upgrade", "clicks_tumble", "--replay-from", SINCE, "--json")
     dry = json.loads(new.run(*words, "--dry-run"))
@@ -122,7 +122,7 @@ def test_the_past_and_the_present_change_in_one_stroke(lived: Cli, tmp_path: Pat
 
 
 def test_what_is_late_in_the_new_generation_is_repaired(lived: Cli, tmp_path: Path) -> None:
-    new = changed(lived, tmp_path, MEASURE, CONDITION)
+    new = changed(lived, tmp_path, CONDITION, MEASURE)
     done = json.loads(new.run("repair", "clicks_tumble", "--late-only", "--from", "2024-05-01T07:00", "--json"))
     assert any(span["state"] == "healed" for span in done["spans"]), done
     (ledger,) = new.verify("clicks_tumble")
@@ -136,7 +136,7 @@ def test_a_new_pipeline_begins_with_its_past(lived: Cli, tmp_path: Path) -> None
         '    Aggregate(window=Tumble("1 min"), by=["user"], measures={"clicks": "COUNT(*)"}),\n'
         '    Datasource(dimensions=["user"], segment="hour"),\n)\n'
     )
-    new = changed(lived, tmp_path, MEASURE, CONDITION, more=more)
+    new = changed(lived, tmp_path, CONDITION, MEASURE, more=more)
     told = new.run("apply", "--replay-from", START)
     assert "clicks_by_user: published and checked" in told
     made = _pipeline(new, "clicks_by_user")
