@@ -123,7 +123,7 @@ def test_the_past_and_the_present_change_in_one_stroke(lived: Cli, tmp_path: Pat
 
 def test_what_is_late_in_the_new_generation_is_repaired(lived: Cli, tmp_path: Path) -> None:
     new = changed(lived, tmp_path, CONDITION, MEASURE)
-    done = json.loads(new.run("repair", "clicks_tumble", "--late-only", "--from", "2024-05-01T07:00", "--json"))
+    done = json.loads(new.run("repair", "clicks_tumble", "--late-only", "--from", "2024-05-01T05:00", "--json"))
     assert any(span["state"] == "healed" for span in done["spans"]), done
     (ledger,) = new.verify("clicks_tumble")
     assert ledger["equal"], ledger["differences"]
