@@ -147,3 +147,12 @@ def test_a_new_pipeline_begins_with_its_past(lived: Cli, tmp_path: Path) -> None
     assert "nothing to do" in new.run("apply")
     plan: dict[str, Any] = json.loads(new.run("plan", "--json"))
     assert plan["summary"]["create"] == 0
+
+
+def test_what_another_version_took_in_is_computed_anew(lived: Cli) -> None:
+    """An upgrade in place leaves what came before it, and what was open then, as the version before took it in."""
+    (ledger,) = lived.verify("clicks_hop")
+    assert not ledger["equal"], "an hour was counted by another condition"
+    lived.run("replay", "clicks_hop", "--from", "2024-05-01T04:00", "--to", "2024-05-01T07:00")
+    (ledger,) = lived.verify("clicks_hop")
+    assert ledger["equal"], ledger["differences"]
