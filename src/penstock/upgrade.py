@@ -176,7 +176,7 @@ def log_watermark(pipeline: Pipeline, kafka: KafkaService) -> int:
         for record in batch:
             try:
                 at = json.loads(record.value or b"")[topic.event_time]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):  # a broken record, nested ever so deeply
                 continue
             if isinstance(at, int) and at <= record.timestamp + millis(topic.too_early):
                 newest[record.partition] = max(newest.get(record.partition, at), at)

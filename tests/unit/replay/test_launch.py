@@ -17,7 +17,7 @@ from penstock.lifecycle import Outcome, start
 from penstock.replay.record import Replay
 from penstock.replay.run import abandon
 from penstock.services.flink import RestorePoint
-from penstock.upgrade import Request, begin, begins
+from penstock.upgrade import Request, begin, begins, log_watermark
 
 from ..memory import Crash, Fault
 from .world import HOUR, RAW, SOURCE, TUMBLE, Life, lived, outcome
@@ -277,3 +277,12 @@ def test_a_new_job_that_goes_back_before_its_checkpoint_is_looked_at_again(tmp_p
     assert done.settled is not None
     assert len(taken) == 2, "what had fired may not be in the first"
     assert done.settled.checkpoint == taken[1]
+
+
+def test_the_logs_watermark_is_told_by_what_can_be_read(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    life.arrive(60_000)
+    life.arrive(90_000, partition=1)
+    for value in (b"[" * 100_000, b"\xff", b"{}", b'{"at": "x"}', b'{"at": 99000000}', None):
+        life.kafka.append(SOURCE.name, value, timestamp=60_000)
+    assert log_watermark(TUMBLE, life.kafka) == 60_000 - 5_000
