@@ -33,14 +33,14 @@ check: setup ## lint, types, unit and golden tests: no services, under a minute
 	@$(BIN)/mypy
 	@$(BIN)/pytest -q -n 4 tests/unit tests/golden tests/dags
 
-# Debian's; elsewhere `make test CHROMEDRIVER=$$(which chromedriver)` with Chromium's own on PATH.
+# Debian's; elsewhere `make soak CHROMEDRIVER=$$(which chromedriver)` with Chromium's own on PATH.
 CHROMEDRIVER := /usr/bin/chromedriver
 $(CHROMEDRIVER):
 	@test "$$(id -u)" = 0 || { echo "the tests of Airflow's pages need Chromium: sudo apt-get install chromium chromium-driver"; exit 1; }
 	@echo "installing Chromium for the tests of Airflow's pages (a minute)"
 	@apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium chromium-driver > /dev/null
 
-test: setup $(CHROMEDRIVER) ## the whole suite, on a stack of its own
+test: setup ## the whole suite, on a stack of its own
 	@mvn --quiet --batch-mode -Dstyle.color=never --file infra/jars/pom.xml verify
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/pytest -q tests/e2e
@@ -57,7 +57,7 @@ demo: setup ## the real thing: stack, pipelines, a year of flights, proof
 bench: setup ## measure, and print one table
 	@$(BIN)/python -m bench
 
-soak: setup ## the long drills: kill everything, prove nothing is lost
+soak: setup $(CHROMEDRIVER) ## the long drills: kill everything, prove nothing is lost
 	@for file in tests/soak/test_*.py; do $(BIN)/pytest -q -s $$file || exit 1; done
 
 lock: .venv/.synced ## resolve requirements.lock anew from pyproject.toml

@@ -97,7 +97,7 @@ class Api:
 def browser() -> Iterator[WebDriver]:
     """Start Debian's Chromium with an empty profile; end it, and delete the profile."""
     driver, binary = shutil.which("chromedriver"), shutil.which("chromium")
-    assert driver and binary, "no chromium and chromedriver on PATH: `make test` installs or names them"
+    assert driver and binary, "no chromium and chromedriver on PATH: `make soak` installs or names them"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = binary

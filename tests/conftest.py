@@ -19,16 +19,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="write the golden files instead of comparing")
 
 
-#: Airflow's come last: what it costs, and what it breaks, is no other test's.
-LAST = ("e2e/test_dags.py", "e2e/test_airflow.py")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the order, but for those that come last."""
-    places = {name: number for number, name in enumerate(LAST, start=1)}
-    items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), 0))
-
-
 class Golden:
     """Compare text with a committed file, or write the file."""
 

@@ -15,8 +15,8 @@ from penstock.services.flink import Flink
 
 from ..cli import ROOT, Cli
 from ..dag_runs import Airflow
-from .test_replay import make_room
-from .test_upgrade import changed
+from ..e2e.test_replay import make_room
+from ..e2e.test_upgrade import changed
 
 pytestmark = pytest.mark.e2e
 
