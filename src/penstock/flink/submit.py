@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,8 +122,9 @@ def _run(request: dict[str, Any], jars: Path, logs: Path, show: Progress, python
     )
     assert process.stdin is not None and process.stdout is not None
     with process:
-        process.stdin.write(json.dumps(request))
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # one that ends at once says why by its last words and its exit code
+            process.stdin.write(json.dumps(request))
+            process.stdin.close()
         show.update("starting the planner")
         tail: deque[str] = deque(maxlen=20)
         for line in process.stdout:
