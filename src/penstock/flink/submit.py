@@ -122,8 +122,10 @@ def _run(request: dict[str, Any], jars: Path, logs: Path, show: Progress, python
     )
     assert process.stdin is not None and process.stdout is not None
     with process:
-        with suppress(BrokenPipeError):  # one that ends at once says why by its last words and its exit code
+        # One that ends at once says why by its last words and its exit code.
+        with suppress(BrokenPipeError):
             process.stdin.write(json.dumps(request))
+        with suppress(BrokenPipeError):
             process.stdin.close()
         show.update("starting the planner")
         tail: deque[str] = deque(maxlen=20)
