@@ -18,6 +18,7 @@ from penstock.compare import differences, duplicates, identity
 from penstock.durations import millis
 from penstock.errors import NotEqualError, PenstockError
 from penstock.flink.sql import out_columns
+from penstock.healing import segment_of
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
 from penstock.replay.record import Count, Counts
 from penstock.replay.scope import Scope, utc
@@ -216,18 +217,14 @@ def _broken(pipeline: Pipeline, kafka: KafkaService) -> Iterator[list[dict[str, 
         yield [dict(headers) for headers in batch.column("headers").to_pylist()]
 
 
-def _segment(pipeline: Pipeline, column: str) -> str:
-    return f"epoch_ms(date_trunc('{pipeline.sink.segment}', make_timestamp({column} * 1000)))"
-
-
 def _pairs(pipeline: Pipeline, scope: Scope) -> str:
     """Count the events of `parsed` in each segment, once for each window of the range that holds them."""
     if isinstance(pipeline.transform, Aggregate):
         source = oracle.windows_query(pipeline, events="parsed")
         where = f"_window >= {scope.start} AND _window < {scope.end}"
-        return f"SELECT {_segment(pipeline, '_window')}, count(*) FROM ({source}) WHERE {where} GROUP BY 1"
+        return f"SELECT {segment_of(pipeline, '_window')}, count(*) FROM ({source}) WHERE {where} GROUP BY 1"
     time = expr.DUCKDB.name(pipeline.source.event_time)
-    return f"SELECT {_segment(pipeline, time)}, count(*) FROM parsed GROUP BY 1"
+    return f"SELECT {segment_of(pipeline, time)}, count(*) FROM parsed GROUP BY 1"
 
 
 def _step(pipeline: Pipeline) -> int:
@@ -283,7 +280,7 @@ def _stray(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, scope: Sco
 
 def _miscounted(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> list[str]:
     query = (
-        f"SELECT {_segment(pipeline, _time(pipeline))} AS _segment, {_events(pipeline)} AS n FROM computed GROUP BY 1"
+        f"SELECT {segment_of(pipeline, _time(pipeline))} AS _segment, {_events(pipeline)} AS n FROM computed GROUP BY 1"
     )
     rows = connection.execute(
         f"SELECT _segment, coalesce(c.n, 0), coalesce(f.n, 0) FROM counted c FULL JOIN ({query}) f USING (_segment) "
@@ -302,7 +299,7 @@ def _expect(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, share: in
     if windowed:
         # Windows that begin outside the range were only touched by its events.
         connection.execute(
-            f"DELETE FROM expected WHERE {_segment(pipeline, 'window_start')} NOT IN (SELECT _segment FROM counted)"
+            f"DELETE FROM expected WHERE {segment_of(pipeline, 'window_start')} NOT IN (SELECT _segment FROM counted)"
         )
     connection.execute(f"CREATE VIEW computed_rows AS SELECT * FROM {computed} WHERE {sampled}")
     row = connection.execute("SELECT count(*) FROM expected").fetchone()
@@ -311,13 +308,12 @@ def _expect(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, share: in
 
 def _counts(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> dict[int, Count]:
     """Return rows as Druid will hold them, and events, of each segment."""
-    segment = _segment(pipeline, _time(pipeline))
+    segment = segment_of(pipeline, _time(pipeline))
     query = f"SELECT {segment}, count(*), {_events(pipeline)} FROM computed GROUP BY 1 ORDER BY 1"
     rows = connection.execute(query).fetchall()
     rolled: dict[int, int] = {}
     if pipeline.sink.measures:
-        query = (
-            f"SELECT {_segment(pipeline, '__time')}, count(*) FROM ({oracle.result_query(pipeline, events='computed')})"
-        )
+        rows_of = oracle.result_query(pipeline, events="computed")
+        query = f"SELECT {segment_of(pipeline, '__time')}, count(*) FROM ({rows_of})"
         rolled = dict(connection.execute(f"{query} GROUP BY 1").fetchall())
     return {int(start): Count(int(rolled.get(start, n)), int(events)) for start, n, events in rows}
