@@ -1,4 +1,4 @@
-"""The native stack itself: where it listens, what it takes, and that a killed part comes back."""
+"""The native stack itself: where it listens, what it holds, and that a killed part comes back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,64 +15,28 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from penstock import stack as native
-from penstock.settings import PORT_OFFSETS, Settings, load_settings
+from penstock.settings import PORT_OFFSETS, Settings
 from penstock.stack import PartStatus, java, processes
 from penstock.stack.kafka_storage import tool_command
 from penstock.stack.parts import left_out
 from penstock.wait import Pending, until
 
-from ..conftest import ROOT, free_port_base
-
 pytestmark = pytest.mark.e2e
-
-PARTS = 8
-
-
-@pytest.fixture(scope="module")
-def second(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A stack of its own beside the shared one, idle."""
-    environ = {
-        "PENSTOCK_STATE": str(tmp_path_factory.mktemp("second")),
-        "PENSTOCK_PORT_BASE": str(free_port_base()),
-        "JAVA_HOME": os.environ.get("JAVA_HOME", ""),
-    }
-    settings = load_settings(ROOT, environ=environ)
-    began = time.monotonic()
-    try:
-        native.up(settings, without=["airflow"])
-        print(f"\nready in {time.monotonic() - began:.1f} s beside another stack")
-        yield settings
-    finally:
-        native.down(settings)
-        assert processes.own(settings.stack.state) == []
 
 
 def statuses(settings: Settings) -> dict[str, PartStatus]:
     return {part.name: part for part in native.status(settings)}
 
 
-def test_two_stacks_stand_side_by_side(stack: Settings, second: Settings) -> None:
-    mine, other = statuses(stack), statuses(second)
-    assert len(other) == PARTS <= len(mine)
-    assert all(part.healthy for part in (*mine.values(), *other.values()))
-    assert not {part.pid for part in mine.values()} & {part.pid for part in other.values()}
-
-
-def test_idle_it_takes_at_most_three_gigabytes(second: Settings) -> None:
-    rss = {name: part.rss for name, part in statuses(second).items()}
-    print("\n" + "".join(f"{name:<20}{size / 1e6:6,.0f} MB\n" for name, size in rss.items()), end="")
-    assert 0 < sum(rss.values()) < 3e9
-
-
-def test_nothing_listens_beyond_this_machine(second: Settings) -> None:
+def test_nothing_listens_beyond_this_machine(stack: Settings) -> None:
     listening = {
         (connection.laddr.ip, connection.laddr.port)
-        for process in processes.own(second.stack.state)
+        for process in processes.own(stack.stack.state)
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }
     assert {port for _, port in listening} >= {
-        second.stack.port(name) for name in PORT_OFFSETS if not name.startswith("airflow")
+        stack.stack.port(name) for name in PORT_OFFSETS if not name.startswith("airflow")
     }
     assert {ip for ip, _ in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
