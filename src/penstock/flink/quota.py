@@ -48,7 +48,8 @@ def _alterations(jvm: Any, kafka: Any, quotas: Mapping[str, float | None]) -> An
     for client_id, rate in sorted(quotas.items()):
         entity = jvm.java.util.HashMap()
         entity.put("client-id", client_id)
-        operation = kafka.common.quota.ClientQuotaAlteration.Op(FETCHED, rate)
+        # Java wants a Double or null, and would not take an int for one.
+        operation = kafka.common.quota.ClientQuotaAlteration.Op(FETCHED, rate if rate is None else float(rate))
         operations = jvm.java.util.ArrayList()
         operations.add(operation)
         whom = kafka.common.quota.ClientQuotaEntity(entity)

@@ -30,7 +30,12 @@ class Brokers:
         def alteration(entity: Map, operations: List) -> tuple[str, dict[str, float | None]]:
             return entity["client-id"], dict(operations)
 
-        alteration.Op = lambda key, value: (key, value)  # type: ignore[attr-defined]
+        def op(key: str, value: float | None) -> tuple[str, float | None]:
+            # As py4j does it: a Double or null, and no int.
+            assert value is None or isinstance(value, float)
+            return key, value
+
+        alteration.Op = op  # type: ignore[attr-defined]
         quota = SimpleNamespace(ClientQuotaAlteration=alteration, ClientQuotaEntity=lambda entity: entity)
         kafka = SimpleNamespace(
             clients=SimpleNamespace(admin=SimpleNamespace(AdminClient=SimpleNamespace(create=self._create))),
@@ -63,7 +68,7 @@ class Brokers:
 
 def test_each_client_id_gets_its_quota_and_none_takes_one_away() -> None:
     brokers = Brokers()
-    set_quotas(brokers.jvm, {"bootstrap.servers": "k:1", "sasl.mechanism": "PLAIN"}, {"a-0": 5e6, "a-1": None})
+    set_quotas(brokers.jvm, {"bootstrap.servers": "k:1", "sasl.mechanism": "PLAIN"}, {"a-0": 5_000_000, "a-1": None})
     assert brokers.client == {"bootstrap.servers": "k:1", "sasl.mechanism": "PLAIN"}
     assert brokers.asked == {"a-0": {"consumer_byte_rate": 5e6}, "a-1": {"consumer_byte_rate": None}}
     assert brokers.closed == 1
