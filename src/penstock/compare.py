@@ -13,6 +13,8 @@ from penstock.durations import millis
 from penstock.flink.sql import out_columns
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
 
+#: Types of columns that can be summed.
+NUMBERS = ("BIGINT", "DOUBLE")
 #: How far two sums of doubles may be apart, as a share: their order differs.
 TOLERANCE = 1e-9
 
@@ -93,6 +95,19 @@ def served_columns(pipeline: Pipeline) -> dict[str, str]:
     else:
         kinds = {name: kind for name, kind in out_columns(topic, transform).items() if name != topic.event_time}
     return {"__time": "BIGINT"} | {name: DUCKDB_TYPES[kind] for name, kind in kinds.items()} | {"_rows": "BIGINT"}
+
+
+def measure_columns(pipeline: Pipeline) -> list[str]:
+    """Return the served columns that hold figures to be summed: numbers that are neither dimension nor time."""
+    transform, sink = pipeline.transform, pipeline.sink
+    if isinstance(transform, Aggregate):
+        names = set(transform.measures)
+    elif sink.measures:
+        names = set(sink.measures)
+    else:
+        numbers = {item.name for item in pipeline.source.fields if item.type in ("long", "double")}
+        names = numbers - set(sink.dimensions)
+    return [name for name, kind in served_columns(pipeline).items() if name in names and kind in NUMBERS]
 
 
 def time_column(pipeline: Pipeline) -> str:

@@ -18,7 +18,7 @@ from penstock.lifecycle import start, stop
 from penstock.pipeline import Pipeline
 from penstock.replay.derive import batch_job_id, batch_spec, replay_folder, verifier_id
 from penstock.replay.facts import live, log_facts
-from penstock.replay.record import Cut, Replay, Settled
+from penstock.replay.record import Cut, Replay, Settled, Sum
 from penstock.replay.scope import EVER, Scope, utc
 from penstock.replay.steps import Close, Compute
 from penstock.replay.verify import dead_letters, verify
@@ -311,7 +311,8 @@ def verify_files(work: Work, replay: Replay) -> Replay:
         rate=replay.asked.rate,
         client_id=verifier_id(work.settings.env, work.pipeline),
     )
-    return replay.but(figures=replace(replay.figures, computed=done.computed, compared=done.compared))
+    sums = {name: Sum(computed=value) for name, value in done.sums.items()}
+    return replay.but(figures=replace(replay.figures, computed=done.computed, compared=done.compared, sums=sums))
 
 
 def resume(work: Work, replay: Replay) -> Replay:

@@ -29,6 +29,14 @@ def totals(work: Work, end: int | None = None) -> dict[int, Count]:
     return {start: Count(rows, events) for start, (rows, events) in sorted(found.items())}
 
 
+def before(work: Work, replay: Replay) -> Replay:
+    """Note what Druid has of the range before anything is replaced: counts, and the sums of its measures."""
+    scope, figures = work.scope, replay.figures
+    live = work.services.druid.sums(work.pipeline.name, scope.start, scope.end, list(figures.sums))
+    sums = {name: replace(item, before=live.get(name)) for name, item in figures.sums.items()}
+    return replay.but(figures=replace(figures, before=totals(work), sums=sums))
+
+
 def hand_off(work: Work, replay: Replay) -> Replay:
     """Wait until Druid's tasks have published every row up to the settled end of the result topic.
 

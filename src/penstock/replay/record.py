@@ -85,14 +85,26 @@ Counts = Mapping[int, Count]
 
 
 @dataclass(frozen=True)
+class Sum:
+    """A measure summed over all rows of the range; None where no row has it, or Druid has no such column yet."""
+
+    before: float | None = None
+    computed: float | None = None
+
+
+@dataclass(frozen=True)
 class Figures:
-    """Counts of each segment (by its start, epoch ms): live before, computed, live after; `read` records of the log."""
+    """Counts of each segment (by its start, epoch ms): live before, computed, live after; `read` records of the log.
+
+    `sums` are by measure: they tell what changed where the counts do not.
+    """
 
     read: int = 0
     before: Counts = field(default_factory=dict)
     computed: Counts = field(default_factory=dict)
     after: Counts = field(default_factory=dict)
     compared: int = 0
+    sums: Mapping[str, Sum] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,6 +186,7 @@ def from_bytes(value: bytes) -> Replay:
     try:
         table = json.loads(value)
         cut, settled, figures = table.pop("cut"), table.pop("settled"), table.pop("figures")
+        sums = {name: Sum(**item) for name, item in figures.pop("sums", {}).items()}
         handover = table.pop("handover", None)
         return Replay(
             asked=Asked(**table.pop("asked")),
@@ -181,7 +194,7 @@ def from_bytes(value: bytes) -> Replay:
             cut=cut and Cut(**{**cut, "low": _offsets(cut["low"]), "high": _offsets(cut["high"])}),
             settled=settled and Settled(**{**settled, "out": _offsets(settled["out"])}),
             handover=handover and _handover(handover),
-            figures=Figures(**{name: _counts(item) for name, item in figures.items()}),
+            figures=Figures(sums=sums, **{name: _counts(item) for name, item in figures.items()}),
             **table,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:

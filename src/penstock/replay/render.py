@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from penstock.replay.record import Count, Replay
+from penstock.compare import TOLERANCE
+from penstock.replay.record import Count, Replay, Sum
 from penstock.replay.scope import utc
 from penstock.replay.steps import Plan, as_json, expected_seconds, words
 
@@ -79,6 +81,38 @@ def verdict(replay: Replay) -> str:
             return f"{replay.pipeline}: not finished, after {replay.done[-1] if replay.done else 'nothing'}"
 
 
+def changed_sums(replay: Replay) -> list[tuple[str, Sum]]:
+    """Return each measure whose sum over the range is another, in order; sums of doubles may be apart a little."""
+
+    def same(item: Sum) -> bool:
+        if item.before is None or item.computed is None:
+            return item.before is item.computed
+        return math.isclose(item.before, item.computed, rel_tol=TOLERANCE)
+
+    return [(name, item) for name, item in replay.figures.sums.items() if not same(item)]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}"
+
+
+def _sums_table(replay: Replay) -> Table | None:
+    from rich.table import Table
+
+    found = changed_sums(replay)
+    if not found:
+        return None
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("measure, summed over all rows", "before", "computed", "change"):
+        table.add_column(title, justify="left" if title.startswith("measure") else "right")
+    for name, item in found:
+        change = "new" if item.before is None else _number((item.computed or 0) - item.before)
+        table.add_row(name, _number(item.before), _number(item.computed), change)
+    return table
+
+
 def receipt(replay: Replay, *, everything: bool = False) -> Group:
     """Return a receipt for a terminal: verdict, segments that changed, why to trust it, how long each step took."""
     from rich.console import Group
@@ -102,6 +136,8 @@ def receipt(replay: Replay, *, everything: bool = False) -> Group:
         lines.append(table)
     if len(rows) > table.row_count:
         lines.append(Text(f"... and {len(rows) - table.row_count:,} more (--json lists all)", style="dim"))
+    sums = _sums_table(replay)
+    lines += [sums] if sums else []
     lines += [Text(line, style="dim") for line in _grounds(replay)]
     if dry:
         lines.append(Text("the same command without --dry-run publishes it"))

@@ -203,8 +203,7 @@ def run_step(work: Work, replay: Replay, step: Step) -> Replay:
         case Compute():
             return acts.compute(work, replay, step)
         case Verify():
-            replay = acts.verify_files(work, replay)
-            return replay.but(figures=replace(replay.figures, before=publishing.totals(work)))
+            return publishing.before(work, acts.verify_files(work, replay))
         case HandOff():
             return publishing.hand_off(work, replay)
         case Publish() if replay.handover is not None:

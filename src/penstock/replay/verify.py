@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from penstock import expr, oracle
-from penstock.compare import differences, duplicates, identity
+from penstock.compare import differences, duplicates, identity, measure_columns
 from penstock.durations import millis
 from penstock.errors import NotEqualError, PenstockError
 from penstock.flink.sql import out_columns
@@ -39,9 +39,12 @@ Offsets = Mapping[int, int]
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found equal: counts of each segment (by its start, epoch ms), rows compared one by one."""
+    """What was found equal: counts of each segment (by its start, epoch ms), each measure's sum over all rows, and how
+    many rows were compared one by one.
+    """
 
     computed: Counts
+    sums: Mapping[str, float | None]
     compared: int
     share: int
 
@@ -90,7 +93,7 @@ def verify(  # noqa: PLR0913  (what, against what, how fast)
                 + more,
                 hint=f"the files are kept in {files}",
             )
-        return Verified(_counts(connection, pipeline), compared, share)
+        return Verified(_counts(connection, pipeline), _sums(connection, pipeline), compared, share)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -304,6 +307,17 @@ def _expect(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline, share: in
     connection.execute(f"CREATE VIEW computed_rows AS SELECT * FROM {computed} WHERE {sampled}")
     row = connection.execute("SELECT count(*) FROM expected").fetchone()
     return int(row[0]) if row else 0
+
+
+def _sums(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> dict[str, float | None]:
+    names = measure_columns(pipeline)
+    if not names:
+        return {}
+    rolled = not isinstance(pipeline.transform, Aggregate) and pipeline.sink.measures
+    rows = f"({oracle.result_query(pipeline, events='computed')})" if rolled else "computed"
+    found = connection.execute(f"SELECT {', '.join(f'sum({expr.DUCKDB.name(name)})' for name in names)} FROM {rows}")
+    # A sum of BIGINTs is a HUGEINT, in Python an int.
+    return dict(zip(names, found.fetchone() or (), strict=True))
 
 
 def _counts(connection: duckdb.DuckDBPyConnection, pipeline: Pipeline) -> dict[int, Count]:

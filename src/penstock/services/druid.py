@@ -229,6 +229,18 @@ class Druid:
             return {}
         return {int(row["s"]): (int(row["n"]), int(row["e"] or 0)) for row in rows}
 
+    def sums(self, name: str, start: int, end: int, columns: Sequence[str]) -> dict[str, float | None]:
+        """Return each column's sum over the rows of `[start, end)`, ms; of those that the datasource has as numbers."""
+        query = "SELECT COLUMN_NAME AS c FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_NAME = %(name)s AND DATA_TYPE IN "
+        found = {row["c"] for row in self.sql(query + "('BIGINT', 'DOUBLE', 'FLOAT')", {"name": name})}
+        known = [column for column in columns if column in found]
+        if not known:
+            return {}
+        selected = ", ".join(f'SUM("{column}") AS "{column}"' for column in known)
+        within = f"__time >= MILLIS_TO_TIMESTAMP({start}) AND __time < MILLIS_TO_TIMESTAMP({end})"
+        rows = self.sql(f'SELECT {selected}, COUNT(*) AS "_n" FROM "{name}" WHERE {within}')
+        return {column: row[column] for row in rows if row["_n"] for column in known}
+
     def submit_task(self, spec: Mapping[str, Any]) -> None:
         """Submit a task under its own `id`; one that Druid already has is success."""
         try:

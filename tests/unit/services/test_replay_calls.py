@@ -87,6 +87,24 @@ def test_totals_are_by_segment_and_nothing_where_no_row_ever_was(monkeypatch: py
         cluster.druid.totals("x", 0, 1, "hour")
 
 
+def test_sums_are_of_the_columns_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, asked, rows = Druid({}), [], [3]
+
+    def sql(query: str, parameters: Any = None) -> list[dict[str, Any]]:
+        asked.append(query)
+        if "INFORMATION_SCHEMA" in query:
+            assert parameters == {"name": "x"}
+            return [{"c": "clicks"}, {"c": "_rows"}]
+        return [{"clicks": 7 if rows[0] else 0, "_n": rows[0]}]
+
+    monkeypatch.setattr(cluster.druid, "sql", sql)
+    assert cluster.druid.sums("x", 0, 60_000, ["clicks", "new"]) == {"clicks": 7}
+    assert "__time < MILLIS_TO_TIMESTAMP(60000)" in asked[-1] and "new" not in asked[-1]
+    rows[0] = 0  # the sum of no row is none
+    assert cluster.druid.sums("x", 0, 60_000, ["clicks"]) == {}
+    assert cluster.druid.sums("x", 0, 60_000, ["new"]) == {}
+
+
 def test_ends_of_segments_are_written_as_druid_does() -> None:
     assert module._iso(1_704_067_200_000) == "2024-01-01T00:00:00.000Z"
 
