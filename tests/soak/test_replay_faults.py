@@ -5,8 +5,11 @@ process is killed with -9.  Where the replay does not go on by itself, `penstock
 done.  Then Druid must equal the oracle in the hour and be unchanged outside it, and nothing may be left of the replay
 but its receipt.
 
-    pytest -s tests/soak/test_replay_faults.py                          all of it, and docs/replay-faults.md
+    pytest -s tests/soak/test_replay_faults.py                          all of it: an hour
     pytest -s tests/soak/test_replay_faults.py -k "compute and kafka"   some cells
+
+Outcomes are kept in .penstock/replay-faults.json, and the newest of each cell is in docs/replay-faults.md, which is
+written when each cell has one.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,8 @@ HOURS = 3
 #: Records a second of the bounded job: slow enough to be met while it reads.
 RATE = 3_000.0
 TIMEOUT = 120.0
+#: What is kept of a cell until it has ended well.
+WRONG = "WRONG"
 #: How often a replay is run again at most.
 RERUNS = 6
 
@@ -64,7 +69,7 @@ MOMENTS = {
     "submit": r": submitting$",
     "compute": r"^computing .*: running, [1-9]",
     "verify": r"^\d+/\d+ verify$",
-    "hand off": r"^Druid's tasks of .*: \d+ tasks hold rows",
+    "hand off": r"^\d+/\d+ hand off$",
     "publish": r"^Druid's task .*: RUNNING$",
     "check": r"^\d+/\d+ check$",
     "resume": r"^\d+/\d+ resume$",
@@ -73,7 +78,6 @@ MOMENTS = {
 WORDS = {
     "submit": "compute: as the job is submitted",
     "compute": "compute: while it reads the log",
-    "hand off": "hand off: while a task holds rows",
     "publish": "publish: while Druid's task runs",
 }
 STEPS = {
@@ -95,6 +99,8 @@ class Cell:
         return f"{self.pipeline}-{self.step.replace(' ', '_')}-{self.victim}"
 
 
+#: What became of each cell, and when: by the cell's name.
+KEPT = ROOT / ".penstock" / "replay-faults.json"
 CELLS = [Cell(name, step, victim) for name, steps in STEPS.items() for step in steps for victim in VICTIMS]
 
 
@@ -105,7 +111,6 @@ class Faults:
     shop: Cli
     head: int = START
     number: int = 0
-    outcomes: dict[Cell, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -287,7 +292,7 @@ def _apart(found: Rows, want: Rows) -> str:
 def test_killed_at_any_step_it_ends_the_same(faults: Faults, cell: Cell) -> None:
     case = Case(faults, cell)
     before = case.prepare()
-    faults.outcomes[cell] = "WRONG"
+    keep(cell, WRONG)
     try:
         outcome = case.run()
         case.check(before)
@@ -296,30 +301,51 @@ def test_killed_at_any_step_it_ends_the_same(faults: Faults, cell: Cell) -> None
         raise
     finally:
         case.give_up()
-    faults.outcomes[cell] = outcome
+    keep(cell, outcome)
     print(f"\n{cell}: {outcome}", flush=True)
 
 
 @pytest.mark.timeout(600)
 def test_afterwards_every_ledger_closes(faults: Faults) -> None:
-    """And the table is written, if every cell was run."""
+    """And the table is written, if every cell has an outcome."""
     faults.healthy()
     ledgers = faults.shop.verify()
-    text = report(faults.outcomes, ledgers)
-    if set(faults.outcomes) == set(CELLS):
+    text = report(kept(), ledgers)
+    if all(kept().get(str(cell), Outcome(WRONG)).words != WRONG for cell in CELLS):
         Path(ROOT / "docs/replay-faults.md").write_text(text, encoding="utf-8")
     print(f"\n{text}")
     for ledger in ledgers:
         assert ledger["equal"], ledger["differences"]
 
 
-def report(outcomes: dict[Cell, str], ledgers: list[dict[str, Any]]) -> str:
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell, and on which day (UTC)."""
+
+    words: str
+    day: str = ""
+
+
+def kept() -> dict[str, Outcome]:
+    if not KEPT.is_file():
+        return {}
+    return {name: Outcome(**item) for name, item in json.loads(KEPT.read_text(encoding="utf-8")).items()}
+
+
+def keep(cell: Cell, words: str) -> None:
+    known = kept() | {str(cell): Outcome(words, f"{datetime.now(UTC):%Y-%m-%d}")}
+    KEPT.write_text(json.dumps({name: asdict(item) for name, item in known.items()}, indent=1), encoding="utf-8")
+
+
+def report(outcomes: dict[str, Outcome], ledgers: list[dict[str, Any]]) -> str:
     """Return docs/replay-faults.md."""
+    days = sorted({item.day for item in outcomes.values()})
+    when = " to ".join(dict.fromkeys([days[0], days[-1]]))
     kinds = {"clicks_tumble": "A windowed pipeline", "clicks_raw": "A pass-through pipeline"}
     lines = [
         "# Faults in a replay",
         "",
-        f"Written by `make soak` on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores: {len(outcomes)} replays of",
+        f"Run by `make soak` on {when}, {os.cpu_count()} cores: {len(outcomes)} replays of",
         "an hour with late events in it. In each one process is killed with -9 as the step begins, or when is said.",
         "*Went on* is a replay that needed nobody; else `penstock replay --id` was run again. The seconds are from the",
         "kill to the receipt. After each, Druid equalled the oracle in the hour, late events included, and had changed",
@@ -329,7 +355,7 @@ def report(outcomes: dict[Cell, str], ledgers: list[dict[str, Any]]) -> str:
         lines += ["", f"## {kinds[name]}", "", "| Step | " + " | ".join(VICTIMS) + " |"]
         lines.append("| --- |" + " --- |" * len(VICTIMS))
         for step in steps:
-            row = [outcomes.get(Cell(name, step, victim), "-") for victim in VICTIMS]
+            row = [outcomes.get(str(Cell(name, step, victim)), Outcome("-")).words for victim in VICTIMS]
             lines.append(f"| {WORDS.get(step, step)} | " + " | ".join(row) + " |")
     lines += ["", "## Afterwards", "", "| Pipeline | `penstock verify` | Read | Late | Healed | Rows compared |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: |")
