@@ -18,8 +18,8 @@ from penstock.replay.scope import utc
 from penstock.replay.verify import files_in
 from penstock.wait import Pending
 
-#: What Druid says of a task that was not the cause of its own end: its indexer is new, or gone.
-LOST = "disappeared"
+#: What Druid says of a task that was not the cause of its own end: its indexer is new, or went away before it began.
+LOST = ("disappeared", "did not start it in timeout")
 
 
 def totals(work: Work, end: int | None = None) -> dict[int, Count]:
@@ -164,7 +164,7 @@ def _await_task(work: Work, replay: Replay) -> None:
         state = druid.task_state(identity)
         if state == "FAILED":
             reason = druid.task_failure(identity)
-            if LOST in reason:
+            if any(words in reason for words in LOST):
                 return False
             raise PenstockError(f"Druid's task {identity} failed: {reason}", hint=again(replay))
         return True if state == "SUCCESS" else Pending(state or "not known to Druid yet")

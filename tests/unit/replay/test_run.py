@@ -321,7 +321,14 @@ def test_a_failed_publication_is_tried_anew_under_another_id(tmp_path: Path) -> 
     assert life.rows(0, 60_000) == [(0, 1), (0, 2)]
 
 
-def test_a_publication_that_dies_with_its_indexer_is_handed_off_and_tried_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "This task disappeared on the worker where it was assigned. See overlord logs.",
+        "The worker that this task is assigned did not start it in timeout[PT1M].",
+    ],
+)
+def test_a_publication_that_dies_with_its_indexer_is_handed_off_and_tried_anew(reason: str, tmp_path: Path) -> None:
     """The tasks that read die with it: one whose end was not seen may have begun again, with rows of the range."""
     life = lived(tmp_path / "whole")
     life.replay()
@@ -332,7 +339,7 @@ def test_a_publication_that_dies_with_its_indexer_is_handed_off_and_tried_anew(t
     def dies(spec: Mapping[str, Any]) -> None:
         life.druid.submit_task = submit  # type: ignore[method-assign]
         life.druid.tasks[spec["id"]] = "FAILED"
-        life.druid.failure = "This task disappeared on the worker where it was assigned. See overlord logs."
+        life.druid.failure = reason
         life.druid.fail_task("sales")
 
     life.druid.submit_task = dies  # type: ignore[method-assign]
