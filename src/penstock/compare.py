@@ -13,8 +13,8 @@ from penstock.durations import millis
 from penstock.flink.sql import out_columns
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
 
-#: Types of columns that can be summed.
-NUMBERS = ("BIGINT", "DOUBLE")
+#: Types of fields that can be summed.
+NUMBERS = ("long", "double")
 #: How far two sums of doubles may be apart, as a share: their order differs.
 TOLERANCE = 1e-9
 
@@ -99,15 +99,17 @@ def served_columns(pipeline: Pipeline) -> dict[str, str]:
 
 def measure_columns(pipeline: Pipeline) -> list[str]:
     """Return the served columns that hold figures to be summed: numbers that are neither dimension nor time."""
-    transform, sink = pipeline.transform, pipeline.sink
+    topic, transform, sink = pipeline.source, pipeline.transform, pipeline.sink
     if isinstance(transform, Aggregate):
-        names = set(transform.measures)
+        kinds = expr.measure_types(transform.measures, topic.fields)
     elif sink.measures:
-        names = set(sink.measures)
+        # A minimum or maximum of rows that are rolled up in part is no sum of those that are in full.
+        simple = {name: expr.simple_aggregate(text) for name, text in sink.measures.items()}
+        added = {name: sink.measures[name] for name, found in simple.items() if found and found[0] == "SUM"}
+        kinds = expr.measure_types(added, topic.fields)
     else:
-        numbers = {item.name for item in pipeline.source.fields if item.type in ("long", "double")}
-        names = numbers - set(sink.dimensions)
-    return [name for name, kind in served_columns(pipeline).items() if name in names and kind in NUMBERS]
+        kinds = {item.name: item.type for item in topic.fields if item.name not in sink.dimensions}
+    return [name for name in served_columns(pipeline) if kinds.get(name) in NUMBERS]
 
 
 def time_column(pipeline: Pipeline) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from penstock import actions
 from penstock.actions import Site
 from penstock.druid import supervisor_spec
-from penstock.errors import DeclarationError, PenstockError, RefusedError
+from penstock.errors import DeclarationError, PenstockError, RefusedError, UnavailableError
 from penstock.flink.spec import job_spec, version
 from penstock.flink.state import differences
 from penstock.generation import deployed, running
@@ -45,11 +45,14 @@ def upgrade(
         record, old, new = _versions(site, pipeline)
         if old is None and record.status == "starting" and record.restore:
             # A run before this one died when it had noted the new version.
-            _start(site, new, record, record.restore, record.run)
             _supervise(site, new)
+            _start(site, new, record.restore, record.run)
+            _await_commit(site, pipeline.name)
             return Outcome(pipeline.name, True, (f"{pipeline.name}: version {record.version} runs",))
         if old is None:
-            return Outcome(pipeline.name, False, (f"{pipeline.name}: nothing to do, version {record.version} runs",))
+            posted = _supervise(site, new)
+            what = "the supervisor is as declared now" if posted else "nothing to do"
+            return Outcome(pipeline.name, posted, (f"{pipeline.name}: {what}, version {record.version} runs",))
         _compare(site, old, new)
         site.progress.update("stopping the old job with a savepoint")
         point = actions.end_job(site, record) if record.savepoint is None else None
@@ -60,11 +63,11 @@ def upgrade(
         _refuse_older(site, record, savepoint)
         stopped = site.save(record.but(savepoint=savepoint))
         try:
-            _start(site, new, stopped, savepoint, record.run + 1)
+            _supervise(site, new)
+            _start(site, new, savepoint, record.run + 1)
             _await_commit(site, pipeline.name)
         except PenstockError as error:
             raise _rolled_back(site, old, stopped, savepoint, error) from error
-        _supervise(site, new)
         lines = (
             f"{pipeline.name}: version {version(new)} goes on where {record.version} stood, from {savepoint}",
             "windows that were open then, and all before, hold what the old version took in: "
@@ -107,10 +110,17 @@ def _compare(site: Site, old: Pipeline, new: Pipeline) -> None:
         )
 
 
-def _supervise(site: Site, pipeline: Pipeline) -> None:
-    if supervisor_changed(site, pipeline):
+def _supervise(site: Site, pipeline: Pipeline) -> bool:
+    """Let Druid read what the version writes, before it writes: a task keeps the columns that it began with.
+
+    Return whether the supervisor was another.
+    """
+    changed = supervisor_changed(site, pipeline)
+    if changed:
+        site.pipelines = {**site.pipelines, pipeline.name: pipeline}
         actions.post_supervisor(site, pipeline.name)
         actions.await_supervisor(site, pipeline.name)
+    return changed
 
 
 def _refuse_older(site: Site, record: Record, savepoint: str) -> None:
@@ -128,14 +138,14 @@ def supervisor_changed(site: Site, pipeline: Pipeline) -> bool:
     return there is None or there.context.get(STAMP) != digest(supervisor_spec(pipeline, site.settings.env))
 
 
-def _start(site: Site, pipeline: Pipeline, record: Record, savepoint: str, run: int) -> None:
+def _start(site: Site, pipeline: Pipeline, savepoint: str, run: int) -> None:
     """Note the version and start it from the savepoint; the note comes first, so that any later run goes on with it."""
     site.pipelines = {**site.pipelines, pipeline.name: pipeline}
     made = version(pipeline)
     about = {"pipeline": pipeline.name, "subject": pipeline.name, "reason": "upgrade"}
     spec = job_spec(pipeline, site.settings.env, restore=savepoint, run=run)
     site.save(
-        record.but(
+        site.record(pipeline.name).but(
             status="starting",
             version=made,
             run=run,
@@ -168,13 +178,18 @@ def _await_commit(site: Site, name: str) -> None:
 def _rolled_back(site: Site, old: Pipeline, record: Record, savepoint: str, error: PenstockError) -> PenstockError:
     """Go back to the old version, if the new one has committed nothing; return the error that tells what was done."""
     flink, failed = site.services.flink, site.record(old.name)
-    flink.cancel(failed.job_id, timeout=site.timeout)
-    if flink.completed_checkpoints(failed.job_id):
+    begun = failed.job_id != record.job_id
+    if not begun and isinstance(error, UnavailableError):
+        raise error  # Druid is away: the same command goes on when it is back
+    if begun:
+        flink.cancel(failed.job_id, timeout=site.timeout)
+    if begun and flink.completed_checkpoints(failed.job_id):
         return PenstockError(
             f"{error.message}\nit had committed results, so going back to {record.version} would repeat rows",
             hint=f"put the cause right and `penstock upgrade {old.name}` again, or --replay-from T",
         )
-    _start(site, old, record, savepoint, failed.run + 1)
+    _supervise(site, old)
+    _start(site, old, savepoint, failed.run + 1)
     return PenstockError(
         f"{error.message}\nit had committed nothing: version {record.version} runs again, from the same savepoint",
         hint="put the cause right, then upgrade again",

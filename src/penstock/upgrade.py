@@ -59,6 +59,12 @@ def begin(
     if known is not None:
         if request is not None and request.dry_run and not known.asked.dry_run:
             raise RefusedError(f"upgrade {known.id} is not finished", hint="without --dry-run it goes on")
+        if request is not None and known.status == "running" and request.since != known.asked.start:
+            raise RefusedError(
+                f"upgrade {known.id} is not finished: it was begun with --replay-from {utc(known.asked.start)}",
+                hint=f"`penstock upgrade {pipeline.name}` goes on with it, "
+                f"`penstock replays --abandon {known.id}` gives it up",
+            )
         return Begun(pipeline, known)
     if request is None or (not request.dry_run and runs(pipeline, services)):
         return None
@@ -119,7 +125,7 @@ def prepare(
     before = facts.live.version or (record.version if record is not None and _lives(record) else "")
     live = min(pipeline.parallelism or settings.env.flink.parallelism, pipeline.source.partitions)
     replay = Replay(
-        id=checked_id(id or f"upgrade-{new_id(pipeline.name)}"[:80]),
+        id=checked_id(id or f"upgrade-{new_id(pipeline.name)}"),
         pipeline=pipeline.name,
         version=version(pipeline),
         asked=made,

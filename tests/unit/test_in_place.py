@@ -118,12 +118,12 @@ def test_a_version_of_which_nothing_is_noted_is_refused(tmp_path: Path) -> None:
     assert versions(world) == [version(OLD)]
 
 
-def fail_new_ones(world: World, checkpoints: int) -> None:
+def fail_new_ones(world: World, checkpoints: int, made: Pipeline = NEW) -> None:
     def begun(spec: object) -> None:
-        made = world.flink.specs[-1]
-        if made.version == version(NEW):
-            world.flink.completed[made.job_id] = checkpoints
-            world.flink.set_state(made.name, "FAILED", reason="a cast that fails")
+        last = world.flink.specs[-1]
+        if last.version == version(made):
+            world.flink.completed[last.job_id] = checkpoints
+            world.flink.set_state(last.name, "FAILED", reason="a cast that fails")
 
     world.flink.begun = begun
 
@@ -174,3 +174,39 @@ def test_a_state_older_than_a_replay_is_not_upgraded_from(tmp_path: Path) -> Non
     assert len(world.flink.specs) == 1
     world.replays.write(receipt.but(settled=Settled(6, "", {})))
     assert run(world)[0]
+
+
+WIDER = replace(OLD, transform=replace(OLD.transform, measures={"n": "COUNT(*)", "most": "MAX(price)"}))
+
+
+def widened(root: Path) -> World:
+    world = applied(root)
+    world.flink.plans[version(WIDER)] = job("b")
+    return world
+
+
+def test_druid_knows_a_new_column_before_it_is_written(tmp_path: Path) -> None:
+    world, counter = widened(tmp_path / "whole"), Fault()
+    run(world, WIDER, counter)
+    calls = counter.calls
+    assert calls.index("post_supervisor") < calls.index("submit")
+    assert world.plan([WIDER]).changes == []
+
+
+def test_killed_at_any_call_with_a_new_column_the_supervisor_is_as_declared(tmp_path: Path) -> None:
+    counter = Fault()
+    run(widened(tmp_path / "whole"), WIDER, counter)
+    for at in range(1, len(counter.calls) + 1):
+        world = widened(tmp_path / str(at))
+        with pytest.raises(Crash):
+            run(world, WIDER, Fault(at, after=True))
+        run(world, WIDER)
+        assert (versions(world), world.plan([WIDER]).changes) == ([version(WIDER)], []), counter.calls[at - 1]
+
+
+def test_taken_back_druid_reads_the_old_columns_again(tmp_path: Path) -> None:
+    world = widened(tmp_path)
+    fail_new_ones(world, checkpoints=0, made=WIDER)
+    with pytest.raises(PenstockError, match="it had committed nothing"):
+        run(world, WIDER)
+    assert world.plan([OLD]).changes == []

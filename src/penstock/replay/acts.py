@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
-from penstock.errors import PenstockError, RefusedError, UnavailableError, WaitTimeoutError
+from penstock.errors import BusyError, PenstockError, RefusedError, UnavailableError, WaitTimeoutError
 from penstock.flink.savepoint import source_offsets
 from penstock.generation import deployed
 from penstock.lifecycle import start, stop
@@ -29,6 +30,8 @@ from penstock.settings import Settings
 from penstock.settle import OPEN_HINT, transactions_ended, worked_off
 from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
 from penstock.wait import Pending, Progress, Silent, until
+
+T = TypeVar("T")
 
 #: Seconds between two requests to hand off: the supervisor acts on one when it next looks at its tasks (`period`).
 ASK_EVERY = 6.0
@@ -67,16 +70,21 @@ class Work:
         self.saved = self.outlast("the replay's record", lambda: self.services.replays.write(replay))
         return self.saved
 
-    def outlast(self, subject: str, act: Callable[[], Replay]) -> Replay:
-        """Do what can be repeated, and again where a service was away: one that restarts is back within `timeout`."""
+    def outlast(self, subject: str, act: Callable[[], T]) -> T:
+        """Do what can be repeated, and again where a service was away, or the environment locked: both pass.
+
+        One that restarts is back within `timeout`.
+        """
         ended: list[WaitTimeoutError] = []
 
-        def probe() -> Replay | None:
+        def probe() -> T | Pending | None:
             try:
                 return act()
             except WaitTimeoutError as error:  # what it waited for has had its time
                 ended.append(error)
                 return None
+            except BusyError as error:
+                return Pending(error.message)
 
         interval = min(1.0, self.timeout / 10)
         done = until(subject, probe, timeout=self.timeout, interval=interval, progress=self.progress, patient=True)
@@ -246,7 +254,7 @@ def compute(work: Work, replay: Replay, step: Compute) -> Replay:
             cut=cut.high,
             parallelism=replay.parallelism,
             rate=step.rate,
-            dead=replay.handover is not None,
+            dead=before_its_letters(work, replay),
         )
         work.services.submit_batch(work.settings, spec, work.progress)
     work.log = work.log or _read_ahead(work, replay)
@@ -320,11 +328,16 @@ def _read_log(work: Work, replay: Replay, show: Progress) -> Log:
         replay.cut.low,
         replay.cut.high,
         show,
-        # A new generation's dead-letter topic does not reach back to the range.
-        broken=dead_letters(work.folder(replay, replay.attempt)) if replay.handover else None,
+        broken=dead_letters(work.folder(replay, replay.attempt)) if before_its_letters(work, replay) else None,
         rate=replay.asked.rate,
         client_id=verifier_id(work.settings.env, work.pipeline),
     )
+
+
+def before_its_letters(work: Work, replay: Replay) -> bool:
+    """True where the generation's dead-letter topic does not reach back to the range: the bounded job tells then."""
+    launch = work.pipeline.launch
+    return replay.handover is not None or (launch is not None and work.scope.start < launch.since)
 
 
 def _read_ahead(work: Work, replay: Replay) -> Ahead | None:
@@ -333,7 +346,7 @@ def _read_ahead(work: Work, replay: Replay) -> Ahead | None:
     Not where the brokers are to be spared, nor before the bounded job has told which records can't be read.
     """
     spared = replay.asked.rate is not None or work.settings.env.kafka.replay_bytes_per_second is not None
-    if not work.read_ahead or spared or replay.handover is not None:
+    if not work.read_ahead or spared or before_its_letters(work, replay):
         return None
     return Ahead(lambda show: _read_log(work, replay, show))
 

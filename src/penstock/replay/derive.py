@@ -13,7 +13,6 @@ from typing import Any
 
 from penstock.druid import data_schema
 from penstock.flink import sql
-from penstock.flink.spec import version
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.replay.scope import Scope, utc
 from penstock.settings import Environment
@@ -211,8 +210,3 @@ def publish_spec(pipeline: Pipeline, scope: Scope, files: Sequence[str], *, iden
         # The supervisor says so too: live rows outside the range go on being appended meanwhile.
         "context": {"useConcurrentLocks": True},
     }
-
-
-def made_from(pipeline: Pipeline) -> str:
-    """Return the version of the declaration that a replay computes by: the live job's."""
-    return version(pipeline)

@@ -103,7 +103,10 @@ def give_up(replay: Replay) -> str:
 def catch_up(work: Work, replay: Replay) -> Replay:
     """Wait until the new job has read what is in the log by now, and its watermark is where the old one's is."""
     record = work.services.registry.read().get(work.pipeline.name)
-    old = work.services.flink.watermark(record.job_id) if record is not None and record.job_id else None
+    flink = work.services.flink
+    job = flink.job(record.job_id) if record is not None and record.job_id else None
+    # A job that has ended, and that Flink has forgotten in time, holds nothing back.
+    old = flink.watermark(job.id) if job is not None and job.live else None
     _await_watermark(work, replay, old, still=work.steady + millis(work.pipeline.source.idle_after) / 1000)
     return replay
 
@@ -194,8 +197,10 @@ def publication(work: Work, replay: Replay) -> tuple[Replay, list[Path], int]:
     made, folder, segment = handover(replay), work.folder(replay, replay.attempt), work.pipeline.sink.segment
     past = [file for file in files_in(folder) if file.stat().st_size]
     tail = folder.with_name(f"{replay.attempt}-tail") / "rows.json"
+    if made.end and (tail.is_file() or not made.tail):  # told before: a task may be reading it
+        return replay, [*past, *([tail] if made.tail else [])], made.end
     counts = _write_tail(work, replay, tail)
-    if made.end:  # told before: what is there now may be what was published
+    if made.end:
         return replay, [*past, *([tail] if counts else [])], made.end
     newest = work.services.druid.newest(work.pipeline.name, "__time")
     computed = [*replay.figures.computed, *counts]
@@ -216,7 +221,8 @@ def _write_tail(work: Work, replay: Replay, file: Path) -> dict[int, Count]:
         return {}
     file.parent.mkdir(parents=True, exist_ok=True)
     counts: dict[int, Count] = {}
-    with file.open("wb") as lines:
+    part = file.with_suffix(".part")
+    with part.open("wb") as lines:
         for batch in work.services.kafka.read(topic, work.services.kafka.start_offsets(topic), offsets):
             for record in batch:
                 row = json.loads(record.value or b"")
@@ -224,6 +230,7 @@ def _write_tail(work: Work, replay: Replay, file: Path) -> dict[int, Count]:
                 before = counts.get(segment, Count())
                 counts[segment] = Count(before.rows + 1, before.events + row["_rows"])
                 lines.write((record.value or b"") + b"\n")
+    part.replace(file)
     return counts
 
 

@@ -134,8 +134,8 @@ def _begin(pipeline: Pipeline, span: Span, services: Services, settings: Setting
 
 
 def replay_id(pipeline: str) -> str:
-    """Return a new id, of 80 characters at most: what makes it unique is at its end, and is not cut off."""
-    return f"repair-{new_id(pipeline[:52])}"
+    """Return a new id, of 80 characters at most."""
+    return f"repair-{new_id(pipeline)}"
 
 
 def waiting(pipeline: Pipeline, todo: Repair, services: Services) -> list[Outcome]:

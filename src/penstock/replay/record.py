@@ -48,7 +48,7 @@ class Asked:
 class Cut:
     """Where the log was cut: records with low <= offset < high are computed.
 
-    `watermark` is the live job's when the range was closed, `job_id` and `job_run` which start of it that was;
+    `watermark` is the live job's when the range was closed, `job_id` which start of it that was;
     `savepoint` is where it was stopped, for a pipeline without windows.
     """
 

@@ -87,7 +87,7 @@ def changed_sums(replay: Replay) -> list[tuple[str, Sum]]:
     def same(item: Sum) -> bool:
         if item.before is None or item.computed is None:
             return item.before is item.computed
-        return math.isclose(item.before, item.computed, rel_tol=TOLERANCE)
+        return math.isclose(item.before, item.computed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
     return [(name, item) for name, item in replay.figures.sums.items() if not same(item)]
 

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import assert_never
 
 from penstock.errors import BusyError, DeclarationError, RefusedError
 from penstock.flink.spec import version
-from penstock.generation import deployed
+from penstock.generation import deployed, running
 from penstock.pipeline import Pipeline
 from penstock.replay import acts, launch
 from penstock.replay import publish as publishing
@@ -57,8 +58,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 
 
 def new_id(pipeline: str) -> str:
-    """Return an id that tells pipeline and time, and is nobody else's."""
-    return f"{pipeline}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    """Return an id that tells pipeline and time, and is nobody else's: what makes it so is not cut off."""
+    return f"{pipeline[:50]}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
 def checked_id(name: str) -> str:
@@ -141,7 +142,7 @@ def run(
         # Nothing tells whether Druid's tasks are still what they were when an earlier run saw them hand off.
         if Publish.kind not in replay.done:
             replay = replay.but(done=tuple(kind for kind in replay.done if kind != HandOff.kind))
-        replay = work.save(replay)
+        replay = _noted(work, replay)
         todo = _through(work, replay, through)
         # Steps that are run one by one, as tasks, share no memory.
         work = replace(work, read_ahead=any(step.kind == Verify.kind for step in todo))
@@ -155,11 +156,30 @@ def run(
                 took = round(replay.seconds.get(step.kind, 0) + time.monotonic() - started, 3)
                 replay = replay.but(done=(*replay.done, step.kind), seconds={**replay.seconds, step.kind: took})
                 replay = work.save(replay)
-                work = work.of(replay)
+                work = work.outlast("the registry", partial(work.of, replay))
         finally:
             if work.log is not None:
                 work.log.stop()
     return replay
+
+
+def _noted(work: Work, replay: Replay) -> Replay:
+    """Note a replay that begins.  Raises RefusedError where one of its range was begun since it was planned.
+
+    Of two that were planned at once the one with the older cut could publish last: late events between the cuts would
+    be lost, and taken for healed.
+    """
+    if replay.asked.dry_run or work.services.replays.read().get(replay.id) is not None:
+        return work.save(replay)
+    with publishing.locked(work, f"replay --id {replay.id}"):
+        for other in work.services.replays.read().values():
+            theirs = other.pipeline == replay.pipeline and other.status == "running" and not other.asked.dry_run
+            if theirs and other.overlaps(replay.asked.wide_start, replay.asked.wide_end):
+                raise RefusedError(
+                    f"replay {other.id} of the same range was begun meanwhile",
+                    hint=f"`penstock replay --id {other.id}` finishes it",
+                )
+        return work.save(replay)
 
 
 def steps_of(pipeline: Pipeline, replay: Replay) -> list[Step]:
@@ -255,7 +275,7 @@ def abandon(
             )
         if replay.handover is not None and replay.task:
             raise RefusedError(
-                f"upgrade {replay.id} has replaced what was there",
+                f"upgrade {replay.id} has begun to replace what was there",
                 hint=f"`penstock upgrade {replay.pipeline}` finishes it",
             )
         if replay.attempt:
@@ -264,7 +284,10 @@ def abandon(
         if replay.handover is not None and not replay.asked.dry_run:
             launch.abandon(work, replay)
         elif scope.closed_at is None and not replay.asked.dry_run:
-            acts.resume(work, replay)
+            # What ran goes on, whatever is declared by now.
+            record = services.registry.read().get(pipeline.name)
+            ran = running(record) if record is not None else None
+            acts.resume(replace(work, pipeline=ran or work.pipeline), replay)
         return work.save(replace(replay, status="abandoned", ended=_now()))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,12 +195,35 @@ def paced(chunks: Iterator[pa.Table], rate: float | None) -> Iterator[pa.Table]:
 def ahead(chunks: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Yield the chunks, each read while the caller works on the one before: DuckDB and Kafka's client both let go of
     Python's lock meanwhile.
+
+    The reader is a thread that keeps no process alive; it ends when the caller does.
     """
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = reader.submit(next, chunks, None)
-        while (chunk := coming.result()) is not None:
-            coming = reader.submit(next, chunks, None)
+    line: queue.SimpleQueue[pa.Table | BaseException | None] = queue.SimpleQueue()
+    wanted, left = threading.Semaphore(), threading.Event()
+
+    def read() -> None:
+        try:
+            while True:
+                wanted.acquire()
+                if left.is_set():
+                    return
+                chunk = next(chunks, None)
+                line.put(chunk)
+                if chunk is None:
+                    return
+        except BaseException as error:
+            line.put(error)
+
+    threading.Thread(target=read, name="read the log", daemon=True).start()
+    try:
+        while (chunk := line.get()) is not None:
+            if isinstance(chunk, BaseException):
+                raise chunk
+            wanted.release()
             yield chunk
+    finally:
+        left.set()
+        wanted.release()
 
 
 def dead_letters(files: Path) -> list[dict[str, Any]]:

@@ -134,7 +134,9 @@ class MemoryFlink:
 
     def watermark(self, job_id: str) -> int | None:
         job = self.job(job_id)
-        return self.watermarks.get(job.name) if job is not None else None
+        if job is None:
+            raise PenstockError(f"Flink knows no job {job_id}")
+        return self.watermarks.get(job.name)
 
     def trigger_checkpoint(self, job_id: str, *, timeout: float = 60) -> int:
         self._reach()

@@ -14,6 +14,7 @@ from penstock.errors import PenstockError, RefusedError
 from penstock.flink.spec import JobSpec, version
 from penstock.generation import deployed
 from penstock.lifecycle import Outcome, start
+from penstock.replay import launch
 from penstock.replay.record import Replay
 from penstock.replay.run import abandon
 from penstock.services.flink import RestorePoint
@@ -149,7 +150,7 @@ def test_once_published_it_is_finished_and_not_given_up(tmp_path: Path) -> None:
     life = lived(tmp_path / "it")
     with pytest.raises(Crash):
         upgrade(life, CHANGED, fault=Fault(counter.calls.index("submit_task") + 1, after=True))
-    with pytest.raises(RefusedError, match="has replaced what was there"):
+    with pytest.raises(RefusedError, match="has begun to replace what was there"):
         abandon(CHANGED, life.replays.read()["u1"], life.services(), life.settings, timeout=0.2)
     assert upgrade(life, CHANGED).status == "done"
 
@@ -286,3 +287,42 @@ def test_the_logs_watermark_is_told_by_what_can_be_read(tmp_path: Path) -> None:
     for value in (b"[" * 100_000, b"\xff", b"{}", b'{"at": "x"}', b'{"at": 99000000}', None):
         life.kafka.append(SOURCE.name, value, timestamp=60_000)
     assert log_watermark(TUMBLE, life.kafka) == 60_000 - 5_000
+
+
+def test_an_old_job_that_flink_has_forgotten_holds_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = lived(tmp_path)
+    old, begun = life.registry.read()["sales"].job_id, launch.begin
+
+    def forgotten(work: Any, replay: Replay) -> Replay:
+        life.flink.end("penstock.sales", point=RestorePoint("memory:/checkpoints/it/chk-1"))
+        life.flink.forget(old)
+        return begun(work, replay)
+
+    monkeypatch.setattr(launch, "begin", forgotten)
+    assert upgrade(life, CHANGED).status == "done"
+
+
+def test_what_a_task_may_be_reading_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    life, counter = lived(tmp_path / "whole"), Fault()
+    upgrade(life, CHANGED, fault=counter)
+    life = lived(tmp_path / "it")
+    with pytest.raises(Crash):
+        upgrade(life, CHANGED, fault=Fault(counter.calls.index("submit_task") + 1, after=True))
+    assert life.replays.read()["u1"].handover is not None
+
+    def written(*words: Any) -> Any:
+        raise AssertionError("it is there")
+
+    monkeypatch.setattr(launch, "_write_tail", written)
+    assert upgrade(life, CHANGED).status == "done"
+
+
+def test_another_range_does_not_go_on_with_one_that_is_not_finished(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    with pytest.raises(Crash):
+        upgrade(life, CHANGED, fault=Fault(4))
+    with pytest.raises(RefusedError, match="was begun with --replay-from 1970-01-01T00:00Z"):
+        upgrade(life, CHANGED, since=60_000, id="u2")
+    assert upgrade(life, CHANGED, id="u2").id == "u1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -36,6 +37,17 @@ def test_the_next_chunk_is_read_while_one_is_worked_on() -> None:
     while read != [0, 1] and time.monotonic() < deadline:
         time.sleep(0.01)
     assert read == [0, 1], "one ahead, and not the whole log in memory"
+
+
+def test_a_reader_ends_with_who_reads() -> None:
+    coming = ahead(_chunks(1000))
+    next(coming)
+    assert [one for one in threading.enumerate() if one.name == "read the log"]
+    coming.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 10
+    while any(one.name == "read the log" for one in threading.enumerate()):
+        assert time.monotonic() < deadline, "it reads on"
+        time.sleep(0.01)
 
 
 def test_a_log_that_ends_in_a_failure_says_so() -> None:

@@ -198,6 +198,12 @@ class Life(World):
             known = made.replay
         return run(self.pipeline, known, services, self.settings, **({"timeout": 0.2, "steady": 0.0} | more))
 
+    def planned(self, name: str) -> Replay:
+        """Plan a replay of the first hour, and do nothing."""
+        wanted = scope(self.pipeline, "1970-01-01T00:00", "1970-01-01T01:00")
+        request = asked(wanted, dry_run=False, rate=None, reason="a test")
+        return prepare(self.pipeline, wanted, request, self.services(), self.settings, id=name).replay
+
     def rows(self, start: int = 0, end: int = 2**62) -> list[tuple[int, int]]:
         """Return what Druid serves of `[start, end)`: (time, events)."""
         return [row for row in self.druid.rows(self.pipeline.name) if start <= row[0] < end]
