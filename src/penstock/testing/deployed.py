@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from penstock.services.protocols import Services
 
 
+#: Columns of the accounting, which no declaration names.
+HIDDEN = {"_rows", "_partition", "_offset", "window_end"}
+
+
 @dataclass(frozen=True)
 class Deployed:
     """A pipeline that was applied.  `timeout` is the seconds for each wait, `newest` the latest event time sent."""
@@ -92,13 +96,13 @@ class Deployed:
         comes more than the topic's out-of-orderness after its end.
         """
         self.verify()
-        names = [f'"{name}"' for name in self.pipeline.sink.dimensions]
-        name = self.pipeline.name
-        found = self.sql(f'SELECT * FROM "{name}" ORDER BY {", ".join(["__time", *names])}')
-        hidden = {"_rows", "_partition", "_offset", "window_end"}
+        found = self.sql(f'SELECT * FROM "{self.pipeline.name}"')
+        order = ["__time", *self.pipeline.sink.dimensions]
+        # Here: Druid orders a scan by time alone.
+        found.sort(key=lambda row: [str(row[name]) for name in order])
         return [
-            {column: _moment(value) if column == "__time" else value for column, value in row.items()}
-            for row in ({column: value for column, value in row.items() if column not in hidden} for row in found)
+            {name: _moment(value) if name == "__time" else value for name, value in row.items() if name not in HIDDEN}
+            for row in found
         ]
 
     def sql(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
