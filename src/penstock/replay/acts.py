@@ -18,10 +18,11 @@ from penstock.lifecycle import start, stop
 from penstock.pipeline import Pipeline
 from penstock.replay.derive import batch_job_id, batch_spec, replay_folder, verifier_id
 from penstock.replay.facts import live, log_facts
+from penstock.replay.read_ahead import Ahead
 from penstock.replay.record import Cut, Replay, Settled, Sum
 from penstock.replay.scope import EVER, Scope, utc
 from penstock.replay.steps import Close, Compute
-from penstock.replay.verify import dead_letters, verify
+from penstock.replay.verify import Log, dead_letters, read_log, verify
 from penstock.services.flink import local
 from penstock.services.protocols import KafkaService, Services
 from penstock.settings import Settings
@@ -39,7 +40,8 @@ STEADY = 6.0
 class Work:
     """Where a replay runs.
 
-    `timeout` is the seconds for each wait to see something change, `saved` what was noted last.
+    `timeout` is the seconds for each wait to see something change, `saved` what was noted last; `log` is the log as it
+    is read to verify by, in advance where `read_ahead` says so.
     """
 
     pipeline: Pipeline
@@ -50,6 +52,8 @@ class Work:
     timeout: float = 300
     steady: float = STEADY
     saved: Replay | None = None
+    read_ahead: bool = False
+    log: Ahead | None = None
 
     def of(self, replay: Replay) -> Work:
         """Return the same with the pipeline as a replay has it: as deployed, or as the generation that it brings."""
@@ -245,6 +249,7 @@ def compute(work: Work, replay: Replay, step: Compute) -> Replay:
             dead=replay.handover is not None,
         )
         work.services.submit_batch(work.settings, spec, work.progress)
+    work.log = work.log or _read_ahead(work, replay)
     total = sum(max(0, end - cut.low[partition]) for partition, end in cut.high.items())
     pace = _Pace(total, work.scope)
     missed = 0.0
@@ -297,22 +302,40 @@ class _Pace:
 
 def verify_files(work: Work, replay: Replay) -> Replay:
     """Compare the files with the log."""
+    files, there = work.folder(replay, replay.attempt), work.log and work.log.result(work.progress)
+    # What was read ahead serves one comparison: the next one reads anew.
+    work.log = None
+    log = there or _read_log(work, replay, work.progress)
+    done = verify(work.pipeline, work.scope, log, files, work.progress)
+    sums = {name: Sum(computed=value) for name, value in done.sums.items()}
+    return replay.but(figures=replace(replay.figures, computed=done.computed, compared=done.compared, sums=sums))
+
+
+def _read_log(work: Work, replay: Replay, show: Progress) -> Log:
     assert replay.cut is not None
-    done = verify(
+    return read_log(
         work.pipeline,
         work.scope,
         work.services.kafka,
         replay.cut.low,
         replay.cut.high,
-        work.folder(replay, replay.attempt),
-        work.progress,
+        show,
         # A new generation's dead-letter topic does not reach back to the range.
         broken=dead_letters(work.folder(replay, replay.attempt)) if replay.handover else None,
         rate=replay.asked.rate,
         client_id=verifier_id(work.settings.env, work.pipeline),
     )
-    sums = {name: Sum(computed=value) for name, value in done.sums.items()}
-    return replay.but(figures=replace(replay.figures, computed=done.computed, compared=done.compared, sums=sums))
+
+
+def _read_ahead(work: Work, replay: Replay) -> Ahead | None:
+    """Read the log to verify by while Flink computes: for most of a replay's time both wait for the other.
+
+    Not where the brokers are to be spared, nor before the bounded job has told which records can't be read.
+    """
+    spared = replay.asked.rate is not None or work.settings.env.kafka.replay_bytes_per_second is not None
+    if not work.read_ahead or spared or replay.handover is not None:
+        return None
+    return Ahead(lambda show: _read_log(work, replay, show))
 
 
 def resume(work: Work, replay: Replay) -> Replay:

@@ -142,16 +142,23 @@ def run(
         if Publish.kind not in replay.done:
             replay = replay.but(done=tuple(kind for kind in replay.done if kind != HandOff.kind))
         replay = work.save(replay)
-        for number, step in enumerate(todo := _through(work, replay, through), start=1):
-            if step.kind in replay.done:
-                continue
-            work.progress.update(f"{number}/{len(todo)} {step.kind}")
-            started = time.monotonic()
-            replay = _outlasting(work, replay, step)
-            took = round(replay.seconds.get(step.kind, 0) + time.monotonic() - started, 3)
-            replay = replay.but(done=(*replay.done, step.kind), seconds={**replay.seconds, step.kind: took})
-            replay = work.save(replay)
-            work = work.of(replay)
+        todo = _through(work, replay, through)
+        # Steps that are run one by one, as tasks, share no memory.
+        work = replace(work, read_ahead=any(step.kind == Verify.kind for step in todo))
+        try:
+            for number, step in enumerate(todo, start=1):
+                if step.kind in replay.done:
+                    continue
+                work.progress.update(f"{number}/{len(todo)} {step.kind}")
+                started = time.monotonic()
+                replay = _outlasting(work, replay, step)
+                took = round(replay.seconds.get(step.kind, 0) + time.monotonic() - started, 3)
+                replay = replay.but(done=(*replay.done, step.kind), seconds={**replay.seconds, step.kind: took})
+                replay = work.save(replay)
+                work = work.of(replay)
+        finally:
+            if work.log is not None:
+                work.log.stop()
     return replay
 
 

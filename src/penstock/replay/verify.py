@@ -49,33 +49,50 @@ class Verified:
     share: int
 
 
-def verify(  # noqa: PLR0913  (what, against what, how fast)
+@dataclass(frozen=True)
+class Log:
+    """What the log holds of a range: every event counted, those of every `share`-th window at hand.  Close it."""
+
+    connection: duckdb.DuckDBPyConnection
+    share: int
+
+
+def read_log(
     pipeline: Pipeline,
     scope: Scope,
     kafka: KafkaService,
     low: Offsets,
     high: Offsets,
-    files: Path,
     show: Progress,
     *,
     broken: Sequence[Mapping[str, Any]] | None = None,
     rate: float | None = None,
     client_id: str | None = None,
-) -> Verified:
-    """Compare the files in `files` with the log's records of low <= offset < high.
+) -> Log:
+    """Read the log's records of low <= offset < high; those of long stretches are counted, and kept in part.
 
     `broken` are records that can't be read, by `partition` and `offset`; None: those in the dead-letter topic.
-
-    Every event of the range is counted; each row is recomputed, or where the log is long, those of every n-th window.
-    At most `rate` records a second are read, under the name `client_id`, by which the brokers may limit it.  Raises
-    NotEqualError naming what differs.
+    At most `rate` records a second are read, under the name `client_id`, by which the brokers may limit it.
     """
     total = sum(max(0, high[partition] - low[partition]) for partition in high)
-    share = 1 + total // ALL
-    with duckdb.connect() as connection:
+    found = Log(duckdb.connect(), share=1 + total // ALL)
+    try:
         log = paced(_chunks(kafka.read_arrow(pipeline.source.name, low, high, client_id=client_id)), rate)
-        _load_broken(connection, pipeline, kafka, broken)
-        _load_events(connection, pipeline, scope, ahead(log), share, show)
+        _load_broken(found.connection, pipeline, kafka, broken)
+        _load_events(found.connection, pipeline, scope, ahead(log), found.share, show)
+    except BaseException:
+        found.connection.close()
+        raise
+    return found
+
+
+def verify(pipeline: Pipeline, scope: Scope, log: Log, files: Path, show: Progress) -> Verified:
+    """Compare the files in `files` with the log.  Raises NotEqualError naming what differs.
+
+    Every event of the range is counted; each row is recomputed, or where the log is long, those of every n-th window.
+    """
+    share = log.share
+    with log.connection as connection:
         _load_computed(connection, pipeline, files)
         show.update("comparing with the log")
         problems = [

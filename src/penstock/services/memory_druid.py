@@ -143,10 +143,10 @@ class MemoryDruid:
         return found
 
     def sums(self, name: str, start: int, end: int, columns: Sequence[str]) -> dict[str, float | None]:
-        """Of rows that are (time, events) there is one measure to be summed, `clicks`."""
+        """Of rows that are (time, events) there is one measure, their count `n`."""
         self._reach()
         events = [events for time, events in self.rows(name) if start <= time < end]
-        return {column: sum(events) for column in columns if column == "clicks" and events}
+        return {column: sum(events) for column in columns if column == "n" and events}
 
     def submit_task(self, spec: Mapping[str, Any]) -> None:
         """Replace the rows of the spec's interval, at once: those that a running task holds stay, as in Druid."""

@@ -34,7 +34,7 @@ def test_late_events_are_counted_and_the_rest_stays(tmp_path: Path) -> None:
     figures = done.figures
     assert (figures.before[0].events, figures.computed[0].events, figures.after[0].events) == (5, 7, 7)
     assert figures.read == 8
-    assert {name: (item.before, item.computed) for name, item in figures.sums.items()} == {"clicks": (5, 7)}
+    assert {name: (item.before, item.computed) for name, item in figures.sums.items()} == {"n": (5, 7)}
     assert done.cut is not None and done.cut.high == {0: 5, 1: 3}
 
 

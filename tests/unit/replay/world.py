@@ -192,7 +192,7 @@ class Life(World):
         known = services.replays.read().get(name)
         if known is None:
             wanted = scope(self.pipeline, start, end)
-            request = asked(wanted, dry_run=more.pop("dry_run", False), rate=None, reason="a test")
+            request = asked(wanted, dry_run=more.pop("dry_run", False), rate=more.pop("rate", None), reason="a test")
             made = prepare(self.pipeline, wanted, request, services, self.settings, id=name)
             refuse(made)
             known = made.replay
