@@ -95,33 +95,34 @@ def test_an_open_transaction_is_found_and_ended(stack: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "part",
+    "killed",
     [
-        "flink-taskmanager",
-        "flink-jobmanager",
-        "kafka",
-        "druid-indexer",
-        "druid-broker",
-        "druid-coordinator",
-        "zookeeper",
+        ("flink-taskmanager", "druid-indexer"),
+        ("flink-jobmanager", "druid-broker"),
+        ("kafka", "druid-coordinator"),
+        ("zookeeper",),
     ],
+    ids=" ".join,
 )
-def test_a_killed_part_comes_back(stack: Settings, part: str) -> None:
-    before = statuses(stack)[part]
-    assert before.pid
-    os.kill(before.pid, signal.SIGKILL)
+def test_killed_parts_come_back(stack: Settings, killed: tuple[str, ...]) -> None:
+    """Two at a time, neither of which waits for the other."""
+    before = statuses(stack)
+    pids = [before[part].pid for part in killed]
     began = time.monotonic()
+    for pid in pids:
+        assert pid
+        os.kill(pid, signal.SIGKILL)
 
     def back() -> bool | Pending:
         found = statuses(stack)
         waits = [item.name for item in found.values() if not item.healthy]
-        if found[part].pid in (None, before.pid) or waits:
-            return Pending(f"{part} is {found[part].state}; not healthy: {', '.join(waits) or 'none'}")
-        return True
+        old = [part for part in killed if found[part].pid in (None, before[part].pid)]
+        return Pending(f"not healthy: {', '.join([*waits, *old])}") if waits or old else True
 
-    until(part, back, timeout=180)
-    print(f"\n{part}: the stack is healthy again after {time.monotonic() - began:.1f} s")
-    assert statuses(stack)[part].restarts == before.restarts + 1
+    until(" and ".join(killed), back, timeout=180)
+    print(f"\n{', '.join(killed)}: the stack is healthy again after {time.monotonic() - began:.1f} s")
+    for part in killed:
+        assert statuses(stack)[part].restarts == before[part].restarts + 1
 
 
 def test_the_log_of_a_part_is_where_status_says(stack: Settings) -> None:
