@@ -14,8 +14,9 @@ import psutil
 
 from penstock.errors import UnavailableError
 from penstock.services.protocols import Services, connect
-from penstock.settings import PORT_OFFSETS, Settings, load_settings
-from penstock.stack import down, processes, status, up
+from penstock.settings import Settings, load_settings
+from penstock.stack import down, status, up
+from penstock.testing.native import free_port_base
 from penstock.wait import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,14 +46,14 @@ def load() -> float:
 
 @contextmanager
 def stage(progress: Progress) -> Iterator[Stage]:
-    """Start a whole stack, and take it down at the end with all its data."""
+    """Start a stack without Airflow, and take it down at the end with all its data."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     environ = {**os.environ, "PENSTOCK_STATE": str(folder / "stack"), "PENSTOCK_PORT_BASE": str(free_port_base())}
     stack = load_settings(ROOT, env="native", environ=environ)
     project = _project(folder / "project", stack)
     try:
         try:
-            up(stack, progress)
+            up(stack, progress, without=["airflow"])
             yield Stage(project, connect(project), progress)
         finally:
             down(stack, progress)
@@ -65,11 +66,3 @@ def _project(folder: Path, stack: Settings) -> Settings:
     (folder / ".penstock").mkdir(parents=True)
     (folder / ".penstock" / "jars").symlink_to(stack.jars)
     return stack.model_copy(update={"root": folder, "jobs": folder / "jobs"})
-
-
-def free_port_base() -> int:
-    """Return a base from which every port of a stack is free."""
-    for base in range(20000, 30000, 100):
-        if all(processes.is_free(base + offset) for offset in PORT_OFFSETS.values()):
-            return base
-    raise UnavailableError("no free block of ports from 20000 to 30000")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from penstock.settings import PORT_OFFSETS, Settings, load_settings
+from penstock.settings import Settings, load_settings
+from penstock.testing.native import free_port_base
 
 from .cli import Cli
 
@@ -39,25 +39,6 @@ class Golden:
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
     return Golden(request.config.getoption("--write-golden"))
-
-
-def free_port_base() -> int:
-    """Return a base from which every port of a stack is free, below the range that outgoing connections take."""
-    for base in range(20000, 32000, 200):
-        sockets = []
-        try:
-            for offset in PORT_OFFSETS.values():
-                sockets.append(socket.socket())
-                sockets[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sockets[-1].bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        else:
-            return base
-        finally:
-            for one in sockets:
-                one.close()
-    raise RuntimeError("no free block of ports")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ import pytest
 from penstock import stack as native
 from penstock.settings import Settings, load_settings
 from penstock.stack import processes
+from penstock.testing.native import free_port_base
 
-from ..conftest import ROOT, free_port_base
+from ..conftest import ROOT
 from ..e2e.test_stack import statuses
 
 pytestmark = pytest.mark.e2e

@@ -14,7 +14,7 @@ import psutil
 
 from penstock.errors import DeclarationError, PenstockError, UnavailableError, WaitTimeoutError
 from penstock.settings import Settings
-from penstock.stack import airflow, cds, java, kafka_storage, processes, render
+from penstock.stack import airflow, cds, java, kafka_storage, processes, render, shipped
 from penstock.stack.checks import make_state, refuse_unless_ready
 from penstock.stack.layout import Layout, layout
 from penstock.stack.logs import tail
@@ -73,6 +73,7 @@ def up(
             if all(part.healthy for part in current):
                 show.update(f"already up: all {len(current)} parts are healthy")
                 return current
+        shipped.fetch_jars(settings, show)
         refuse_unless_ready(settings)
         if not manager.alive():
             _prepare(settings, show)

@@ -10,6 +10,7 @@ from string import Template
 
 from penstock.errors import DeclarationError
 from penstock.settings import Settings
+from penstock.stack import shipped
 from penstock.stack.layout import Layout, layout, make_private, template_values
 from penstock.stack.parts import Part, parts
 from penstock.stack.processes import MARK
@@ -20,7 +21,7 @@ ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "TZ": "UTC"}
 
 def render(settings: Settings, java: Path) -> dict[Path, str]:
     """Return every file that the stack is started from, with its text.  Reads the templates; writes nothing."""
-    place, infra = layout(settings), settings.root / "infra"
+    place, infra = layout(settings), shipped.infra(settings.root)
     values = template_values(settings)
     files: dict[Path, str] = {}
     for part in parts(settings):
@@ -32,7 +33,7 @@ def render(settings: Settings, java: Path) -> dict[Path, str]:
 
 
 def _supervisord(root: Path, place: Layout, everything: Iterable[Part], values: Mapping[str, str], java: Path) -> str:
-    infra = root / "infra"
+    infra = shipped.infra(root)
     # The process manager expands %(...)s in its file, so that a percent sign is written twice.
     values = {name: value.replace("%", "%%") for name, value in values.items()}
     sections = [_fill(infra / "supervisor/supervisord.conf", values)]
@@ -55,7 +56,8 @@ def _fill(template: Path, values: Mapping[str, str]) -> str:
         return Template(template.read_text(encoding="utf-8")).substitute(values)
     except OSError as error:
         raise DeclarationError(
-            f"{template}: can't be read: {error.strerror}", hint="run penstock in its own repository's root"
+            f"{template}: can't be read: {error.strerror}",
+            hint="a project's infra/ is taken for the stack's: give it every file, or rename it",
         ) from None
     except (KeyError, ValueError) as error:
         raise DeclarationError(f"{template}: names {error}, which is no setting of the stack") from None

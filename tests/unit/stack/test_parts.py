@@ -122,8 +122,15 @@ def test_a_template_with_an_unknown_name_is_told(settings: Settings) -> None:
         render(settings, JAVA)
 
 
-def test_without_templates_it_is_said_where_they_should_be(settings: Settings) -> None:
+def test_a_project_without_templates_has_those_that_are_shipped(settings: Settings) -> None:
+    files = render(settings, JAVA)
     (settings.root / "infra").unlink()
+    assert render(settings, JAVA) == files
+
+
+def test_without_a_template_it_is_said_where_it_should_be(settings: Settings) -> None:
+    (settings.root / "infra").unlink()
+    (settings.root / "infra").mkdir()
     with pytest.raises(DeclarationError, match=r"infra/supervisor/jvm\.args: can't be read"):
         render(settings, JAVA)
 
