@@ -17,7 +17,7 @@ import psutil
 
 from penstock.errors import DeclarationError, UnavailableError
 from penstock.settings import Settings
-from penstock.stack import airflow, java, processes
+from penstock.stack import airflow, java, processes, shipped
 from penstock.stack.layout import Layout, layout, make_private, pyflink_home
 from penstock.stack.manager import Manager
 from penstock.stack.parts import parts_in_use
@@ -119,6 +119,10 @@ def jars_check(settings: Settings) -> Check:
         for pattern in patterns
         if not list((settings.jars / folder).glob(pattern))
     ]
+    if missing and not shipped.own(settings):
+        if shutil.which("mvn") is None:
+            return Check("jars", "failed", "not fetched yet, and no `mvn` on PATH", "install Maven")
+        return Check("jars", "warning", "not fetched yet", "`penstock up` does so, by Maven")
     if missing:
         return Check("jars", "failed", f"missing in {settings.jars}: {', '.join(missing)}", "run `make setup`")
     return Check("jars", "ok", f"{len(list(settings.jars.glob('*/*.jar')))} in {settings.jars}")

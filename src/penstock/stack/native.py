@@ -73,8 +73,8 @@ def up(
             if all(part.healthy for part in current):
                 show.update(f"already up: all {len(current)} parts are healthy")
                 return current
-        shipped.fetch_jars(settings, show)
         refuse_unless_ready(settings)
+        shipped.fetch_jars(settings, show)
         if not manager.alive():
             _prepare(settings, show)
             manager.start()

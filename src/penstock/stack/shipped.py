@@ -29,16 +29,22 @@ def infra(root: Path) -> Path:
     return next((folder for folder in (root / "infra", packaged) if folder.is_dir()), repository)
 
 
+def own(settings: Settings) -> bool:
+    """True where the project has an infra/ of its own, and so its own way to its jars."""
+    return (settings.root / "infra").is_dir()
+
+
 def fetch_jars(settings: Settings, show: Progress | None = None) -> None:
     """Fetch the jars and build Penstock's own, where infra/ is not the project's own; a second time nothing is done.
 
     Raises DeclarationError where there is no Maven, PenstockError with its last words where it fails.
     """
+    if own(settings):
+        return
     source = infra(settings.root) / "jars"
     key = _digest(source)
     mark = settings.jars / ".built-from"
-    ours = (settings.root / "infra").is_dir()
-    if ours or (mark.is_file() and mark.read_text(encoding="utf-8") == key):
+    if mark.is_file() and mark.read_text(encoding="utf-8") == key:
         return
     maven = shutil.which("mvn")
     if maven is None:

@@ -137,7 +137,7 @@ def test_another_failure_ends_it_and_is_told(tmp_path: Path) -> None:
 def test_the_id_of_a_long_name_s_replay_keeps_what_makes_it_unique() -> None:
     ids = {replay_id("x" * 63) for _ in range(9)}
     assert len(ids) == 9
-    assert {len(it) for it in ids} == {80}
+    assert max(len(it) for it in ids) <= 80
 
 
 def test_what_a_policy_looks_at(tmp_path: Path) -> None:
