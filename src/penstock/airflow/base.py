@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -97,12 +98,12 @@ class PenstockOperator(BaseOperator):
         at = datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds")
         raise AirflowTaskTimeout(f"{self.task_id}: not done by its deadline {at}; last seen: {seen}")
 
+    @abstractmethod
     def act(self, context: Any, timeout: float) -> Any:
         """Do the work; `timeout` (seconds) is for its waits, and never sooner than the deadline.
 
         What dies in it is run again, and ends the same.
         """
-        raise NotImplementedError
 
     @property
     def place(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowException
 
-from penstock.airflow.base import PenstockOperator, in_airflows_terms
+from penstock.airflow.base import PenstockOperator
 from penstock.airflow.operators.flink import given
 from penstock.airflow.operators.replay import plain
 from penstock.airflow.triggers import HealthTrigger
@@ -109,12 +109,18 @@ class WatchOperator(PenstockOperator):
         super().__init__(**kwargs)
         self.notifiers = list(notifiers)
 
-    def go_on(self, context: Any, until: float, event: Any = None) -> str:
-        with in_airflows_terms():
-            if event is None and self.deferrable:
-                trigger = HealthTrigger(self.project, self.environment, self.conn_id)
-                self.defer(trigger=trigger, method_name="go_on", kwargs={"until": until}, timeout=until - time.time())
-            report = event or HealthTrigger(self.project, self.environment, self.conn_id).report()
+    def go_on(self, context: Any, until: float, event: Any = None) -> Any:
+        if event is not None:
+            return self._tell(context, event)
+        if self.deferrable:
+            trigger = HealthTrigger(self.project, self.environment, self.conn_id)
+            self.defer(trigger=trigger, method_name="go_on", kwargs={"until": until}, timeout=until - time.time())
+        return super().go_on(context, until)
+
+    def act(self, context: Any, timeout: float) -> str:
+        return self._tell(context, HealthTrigger(self.project, self.environment, self.conn_id).report())
+
+    def _tell(self, context: Any, report: dict[str, Any]) -> str:
         if "error" in report:
             raise AirflowException(report["error"])
         if report["changed"]:
