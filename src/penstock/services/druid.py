@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
 
 import httpx
 
 from penstock.errors import NoDatasourceError, PenstockError, UnavailableError
 from penstock.segments import moment
-from penstock.services.http import HINT, Http, is_loopback
+from penstock.services.http import HINT, Http, is_loopback, shown
 from penstock.settings import DruidSettings
 from penstock.wait import Pending, Progress, until
 
@@ -269,6 +269,8 @@ class Druid:
             port=address.port or (443 if address.scheme == "https" else 80),
             scheme=address.scheme,
             path=f"{address.path}/druid/v2/sql/",
+            user=unquote(address.username or "") or None,
+            password=unquote(address.password or ""),
             context={"sqlTimeZone": "Etc/UTC", "timeout": int(timeout * 1000)},
             header=True,  # names the columns even where there are no rows
             proxies={"no_proxy": "*"} if is_loopback(self._broker) else None,
@@ -280,7 +282,7 @@ class Druid:
         except exceptions.Error as error:
             self._sql_failed(str(error))
         except (requests.RequestException, ValueError, KeyError) as error:
-            message = f"Druid's broker does not answer at {self._broker}: {_one_line(str(error))}"
+            message = f"Druid's broker does not answer at {shown(self._broker)}: {_one_line(str(error))}"
             raise UnavailableError(message, hint=HINT) from error
         finally:
             connection.close()
@@ -293,7 +295,7 @@ class Druid:
             hint = "a datasource is there with its first rows; `penstock plan` says what keeps them away"
             raise NoDatasourceError(f"Druid has no such datasource (yet): {text}", hint=hint)
         if any(word in text for word in PASSING):
-            raise UnavailableError(f"Druid's broker at {self._broker} could not answer: {text}", hint=HINT)
+            raise UnavailableError(f"Druid's broker at {shown(self._broker)} could not answer: {text}", hint=HINT)
         raise PenstockError(f"Druid refused the query: {text}")
 
     def _supervisor(self, name: str) -> Supervisor:

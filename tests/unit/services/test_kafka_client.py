@@ -51,7 +51,7 @@ def test_an_unknown_property_is_a_mistake_in_the_settings() -> None:
         (KafkaError.NOT_LEADER_FOR_PARTITION, UnavailableError),
         (KafkaError.UNKNOWN_LEADER_EPOCH, UnavailableError),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, DeclarationError),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, PenstockError),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, DeclarationError),
         (KafkaError.INVALID_CONFIG, PenstockError),
     ],
 )
