@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from .cli import ROOT, Cli
 
 @dataclass(frozen=True)
 class Airflow:
-    """An Airflow of its own, in `home`, whose DAGs act on a project's pipelines."""
+    """An Airflow of its own, in `home`, whose DAGs act on a project's pipelines; `more` is its environment's."""
 
     cli: Cli
     home: Path
+    more: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environ(self) -> dict[str, str]:
         return {
             **self.cli.environ,
+            **self.more,
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.cli.project / "dags"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -35,10 +38,12 @@ class Airflow:
         words = [sys.executable, "-m", "airflow", "db", "migrate"]
         subprocess.run(words, env=self.environ, check=True, capture_output=True)
 
-    def start(self, file: str, dag_id: str, at: str, **form: Any) -> subprocess.Popen[str]:
+    def start(
+        self, file: str, dag_id: str, at: str, *, by: Sequence[str] = ("tests.airflow_run",), **form: Any
+    ) -> subprocess.Popen[str]:
         """Start a run; the same `at` again is that run, cleared."""
         path = self.cli.project / "dags" / file
-        words = [sys.executable, "-m", "tests.airflow_run", str(path), dag_id, at, json.dumps(form)]
+        words = [sys.executable, "-m", *by, str(path), dag_id, at, json.dumps(form)]
         return subprocess.Popen(
             words, env=self.environ, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -62,3 +67,9 @@ class Airflow:
                     process.send_signal(signal.SIGKILL)
                     return
         raise AssertionError(f"{words!r} is not in its log: {''.join(seen)[-3000:]}")
+
+    def die_at(self, moment: str, call: str, file: str, dag_id: str, at: str) -> None:
+        """Run a DAG whose process dies by -9 before, amid or after a call."""
+        with self.start(file, dag_id, at, by=("tests.soak.dying_task", moment, call)) as process:
+            log, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL and "@killed" in log, log[-3000:]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from penstock.errors import NoDatasourceError, PenstockError
+from penstock.errors import NoDatasourceError, PenstockError, UnavailableError
 from penstock.flink.spec import job_name
 from penstock.generation import stream
 from penstock.pipeline import Pipeline
@@ -24,6 +24,9 @@ from penstock.topics import out_topic
 
 #: Seconds without a checkpoint after which nothing that is computed is committed any more.
 STALE = 60.0
+
+#: A service that answers, and does not let us in.
+REFUSING = "refusing"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def look(pipelines: Sequence[Pipeline], services: Services, *, now: float | None
 
 
 def services_down(services: Services) -> list[Finding]:
-    """Return the services that do not answer, with what they say; and a Flink without a TaskManager."""
+    """Return the services that do not answer or refuse, with what they say; and a Flink without a TaskManager."""
     found = []
     calls: dict[str, Callable[[], object]] = {
         "Kafka": lambda: services.kafka.topics(()),
@@ -84,7 +87,8 @@ def services_down(services: Services) -> list[Finding]:
         except NoDatasourceError:
             continue
         except PenstockError as error:
-            found.append(Finding("", name, "unavailable", error.message))
+            state = "unavailable" if isinstance(error, UnavailableError) else REFUSING
+            found.append(Finding("", name, state, error.message))
             continue
         if name == "Flink" and isinstance(answer, dict) and answer.get("taskmanagers") == 0:
             found.append(Finding("", "Flink", "without a TaskManager", "no job can run; `penstock logs` says why"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.errors import DeclarationError
 from penstock.health import STALE, Finding, check, look, remember, services_down
 from penstock.replay.run import run
 from penstock.services.flink import RestorePoint
@@ -48,6 +49,15 @@ def test_a_service_that_is_down_is_named_and_hides_what_depends_on_it(world: Wor
     ]
     assert "does not answer" in found[0].cause
     assert len(services_down(world.services())) == 3
+
+
+def test_a_service_that_refuses_us_is_told_from_one_that_is_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise DeclarationError("Flink refused GET /overview (401): no such user")
+
+    applied(world)
+    monkeypatch.setattr(world.flink, "overview", refuse)
+    assert words(look(DECLARED, world.services())) == [("", "Flink", "refusing")]
 
 
 @pytest.mark.parametrize(("state", "reason"), [("RESTARTING", "no more memory"), ("FAILED", None)])

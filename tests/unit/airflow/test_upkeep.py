@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from airflow.sdk import BaseNotifier
-from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
 from penstock.airflow import hooks
 from penstock.airflow.operators import HealthOperator, MaintenanceOperator, WatchOperator
+from penstock.errors import DeclarationError
 
 from ..memory import World
 from ..replay.world import lived
@@ -26,6 +27,16 @@ def test_health_is_waited_for(world: World) -> None:
     world.druid.set_state("sales", "UNHEALTHY_TASKS", healthy=False)
     with pytest.raises(AirflowTaskTimeout, match="supervisor unhealthy_tasks: the reason in one line"):
         act(HealthOperator, world, seconds=0.3)
+
+
+def test_a_refused_user_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise DeclarationError("Flink refused GET /overview (401): no such user")
+
+    world.apply(DECLARED)
+    monkeypatch.setattr(world.flink, "overview", refuse)
+    with pytest.raises(AirflowFailException, match=r"\(401\): no such user"):
+        act(HealthOperator, world)
 
 
 def test_maintenance_does_one_duty(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from penstock.airflow.base import PenstockOperator
 from penstock.airflow.operators.flink import given
 from penstock.airflow.operators.replay import plain
 from penstock.airflow.triggers import HealthTrigger
-from penstock.errors import NotEqualError
+from penstock.errors import DeclarationError, NotEqualError
 from penstock.wait import Pending, until
 
 
@@ -56,16 +56,18 @@ class VerifyOperator(PenstockOperator):
 
 
 class HealthOperator(PenstockOperator):
-    """Wait until nothing of a pipeline, and of the services under it, is unhealthy."""
+    """Wait until nothing of a pipeline, and of the services under it, is unhealthy.  A refused user fails at once."""
 
     def act(self, context: Any, timeout: float) -> str:
-        from penstock.health import look
+        from penstock.health import REFUSING, look
 
         hook = self.hook
         pipelines = [hook.pipeline(self.pipeline)]
 
         def probe() -> str | Pending:
             found = look(pipelines, hook.services)
+            if refusals := [it.cause for it in found if it.state == REFUSING]:
+                raise DeclarationError(refusals)
             return Pending("; ".join(f"{it.subject} {it.state}: {it.cause}" for it in found)) if found else "healthy"
 
         answer = until(self.pipeline, probe, timeout=timeout, interval=2.0, progress=self.progress)
