@@ -14,7 +14,7 @@ import threading
 from importlib import import_module
 from typing import Any
 
-from ..airflow_run import main
+from .. import airflow_run
 
 #: Seconds from the beginning of the call to the kill amid it.
 AMID = 0.05
@@ -47,6 +47,10 @@ def poison(target: str, moment: str) -> None:
     setattr(owner, name, deadly(getattr(owner, name), moment))
 
 
+def main(moment: str, call: str, *words: str) -> None:
+    poison(call, moment)
+    airflow_run.main(*words)
+
+
 if __name__ == "__main__":
-    poison(sys.argv[2], sys.argv[1])
-    main(*sys.argv[3:])
+    main(*sys.argv[1:])
