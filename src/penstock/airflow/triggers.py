@@ -147,5 +147,5 @@ class HealthTrigger(BaseTrigger):
         hook = PenstockHook(self.conn_id, project=self.project, environment=self.environment)
         before = known(hook.settings)
         found = check(hook.pipelines(), hook.services, hook.settings)
-        changed = {item.key for item in found} != set(before)
+        changed = set(known(hook.settings)) != set(before)
         return {"findings": [str(item) for item in found], "changed": changed}
