@@ -201,9 +201,9 @@ def sayings(looks: list[dict[str, Any]], began: float) -> list[Saying]:
 def report(drills: list[tuple[str, list[Saying], float]]) -> list[str]:
     lines = [
         f"Written by `make soak` on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores: a live pipeline, 50 events a",
-        f"second. The watch looks every {EVERY:.0f} s here; as the DAG `penstock_watch`, every minute, it says the same up",
-        "to a minute later. *Well again* is when it says nothing any more, from the moment at which the cause was taken",
-        "away (the part started by the process manager, the supervisor resumed by `penstock apply`).",
+        f"second. The watch looks every {EVERY:.0f} s here; as the DAG `penstock_watch`, every minute, it says the",
+        "same up to a minute later. *Well again* is when it says nothing any more, from when the cause was",
+        "taken away (the part started by the process manager, the supervisor resumed by `penstock apply`).",
         "",
         "| Fault | Said after | What it says | Likely cause | Well again after |",
         "| --- | ---: | --- | --- | ---: |",
