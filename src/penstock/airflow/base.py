@@ -78,8 +78,12 @@ class PenstockOperator(BaseOperator):
         seconds = self.deadline.total_seconds() if isinstance(self.deadline, timedelta) else float(self.deadline)
         return self.go_on(context, time.time() + seconds)
 
-    def go_on(self, context: Any, until: float, event: Any = None) -> Any:
-        """Act, or act again; `until` is the deadline in epoch seconds, `event` what a trigger has seen."""
+    def go_on(self, context: Any, until: float = 0.0, event: Any = None) -> Any:
+        """Act, or act again; `until` is the deadline in epoch seconds, `event` what a trigger has seen.
+
+        `DAG.test` hands on the event alone: the deadline is in both.
+        """
+        until = until or event["until"]
         seen = (event or {}).get("seen", "nothing was done yet")
         while (left := until - time.time()) > 0:
             try:

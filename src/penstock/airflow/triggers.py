@@ -62,9 +62,9 @@ class ServiceTrigger(BaseTrigger):
             except PenstockError as error:
                 over, seen = True, error.message
             if over:
-                yield TriggerEvent({"seen": seen})
+                yield TriggerEvent({"seen": seen, "until": self.until})
                 return
-        yield TriggerEvent({"seen": seen})
+        yield TriggerEvent({"seen": seen, "until": self.until})
 
     async def on_kill(self) -> None:
         """Cancel what is to be cancelled; called where a user marks or clears the waiting task."""

@@ -257,8 +257,8 @@ class Druid:
     ) -> list[dict[str, Any]]:
         """Return a query's rows through pydruid's DB-API, in UTC; `parameters` fill `%(name)s`.
 
-        Raises UnavailableError where the broker does not answer or the datasource has no rows yet, PenstockError with
-        Druid's reason where the query is wrong.
+        Raises UnavailableError where the broker does not answer or the datasource has no rows yet, DeclarationError
+        where it knows no such user, PenstockError with Druid's reason where the query is wrong.
         """
         import requests
         from pydruid.db import connect, exceptions
@@ -280,14 +280,26 @@ class Druid:
             cursor.execute(query, parameters)
             rows = cursor.fetchall()
         except exceptions.Error as error:
+            if "Unknown error" in str(error):
+                self._ask_plainly()
             self._sql_failed(str(error))
         except (requests.RequestException, ValueError, KeyError) as error:
+            if isinstance(error, KeyError):
+                self._ask_plainly()
             message = f"Druid's broker does not answer at {shown(self._broker)}: {_one_line(str(error))}"
             raise UnavailableError(message, hint=HINT) from error
         finally:
             connection.close()
         names = [item[0] for item in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _ask_plainly(self) -> None:
+        """Raise what the broker's status says: pydruid hides it where an answer is not one of Druid's own."""
+        broker = Http("Druid's broker", self._broker, error_text)
+        try:
+            broker.request("POST", "/druid/v2/sql/", json={"query": "SELECT 1"})
+        finally:
+            broker.close()
 
     def _sql_failed(self, reason: str) -> NoReturn:
         text = _one_line(reason)

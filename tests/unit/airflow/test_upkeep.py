@@ -88,5 +88,5 @@ def test_the_watch_lets_a_trigger_look_and_tells_what_it_saw() -> None:
     until = deferred.value.kwargs["until"]
     for event in ({"error": "no such project"}, {"findings": ["Flink is unavailable"], "changed": False}):
         with pytest.raises(AirflowException, match=r"no such project|Flink is unavailable"):
-            watch.go_on({}, until, event)
+            watch.go_on({}, event=event)
     assert watch.go_on({}, until, {"findings": [], "changed": True}) == "healthy"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
 import httpx
 import pytest
 
@@ -42,6 +45,27 @@ def test_another_refusal_is_none_of_the_declarations() -> None:
     with pytest.raises(PenstockError, match=r"\(409\): no") as caught:
         flink(409)[0].overview()
     assert not isinstance(caught.value, DeclarationError)
+
+
+@pytest.mark.parametrize("body", [b'{"error": "no such user"}', b"<html>401 Authorization Required</html>"])
+def test_a_brokers_refusal_is_told_whoever_answers_for_it(body: bytes) -> None:
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    Thread(target=server.serve_forever, daemon=True).start()
+    druid = Druid(DruidSettings(broker=f"http://operator:s3cret@127.0.0.1:{server.server_port}"))
+    with pytest.raises(DeclarationError, match=r"Druid's broker at .* refused POST /druid/v2/sql/ \(401\)") as caught:
+        druid.sql("SELECT 1")
+    assert "s3cret" not in str(caught.value)
+    server.shutdown()
 
 
 def test_no_message_and_no_link_shows_the_password() -> None:

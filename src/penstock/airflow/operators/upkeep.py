@@ -111,7 +111,7 @@ class WatchOperator(PenstockOperator):
         super().__init__(**kwargs)
         self.notifiers = list(notifiers)
 
-    def go_on(self, context: Any, until: float, event: Any = None) -> Any:
+    def go_on(self, context: Any, until: float = 0.0, event: Any = None) -> Any:
         if event is not None:
             return self._tell(context, event)
         if self.deferrable:
