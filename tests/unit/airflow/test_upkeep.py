@@ -36,7 +36,7 @@ def test_a_refused_user_is_not_waited_for(world: World, monkeypatch: pytest.Monk
     world.apply(DECLARED)
     monkeypatch.setattr(world.flink, "overview", refuse)
     with pytest.raises(AirflowFailException, match=r"\(401\): no such user"):
-        act(HealthOperator, world)
+        act(HealthOperator, world, seconds=2)
 
 
 def test_maintenance_does_one_duty(tmp_path: Path) -> None:
