@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from penstock.errors import NoDatasourceError, PenstockError
+from penstock.errors import NoDatasourceError, PenstockError, UnavailableError
 from penstock.flink.spec import job_name
 from penstock.generation import stream
 from penstock.pipeline import Pipeline
@@ -24,6 +24,12 @@ from penstock.topics import out_topic
 
 #: Seconds without a checkpoint after which nothing that is computed is committed any more.
 STALE = 60.0
+
+#: What can't be looked at while a service is unhealthy.
+HIDES = {"Kafka": ("job", "supervisor"), "Flink": ("job",), "Druid": ("supervisor",)}
+
+#: A service that answers, and does not let us in.
+REFUSING = "refusing"
 
 
 @dataclass(frozen=True)
@@ -54,23 +60,28 @@ def look(pipelines: Sequence[Pipeline], services: Services, *, now: float | None
     """Return what is unhealthy now; a service that does not answer hides what depends on it."""
     at = time.time() if now is None else now
     found = services_down(services)
-    down = {item.subject for item in found}
-    if "Kafka" in down:
+    hidden = _hidden(found)
+    if hidden == {"job", "supervisor"}:
         return found
     records, replays = services.registry.read(), services.replays.read()
     for pipeline in pipelines:
         record = records.get(pipeline.name)
         if record is None or record.status in ("new", "removed"):
             continue
-        if "Flink" not in down:
+        if "job" not in hidden:
             found += _job(record, replays.values(), services, at)
-        if "Druid" not in down:
+        if "supervisor" not in hidden:
             found += _supervisor(record, replays.values(), services)
     return found
 
 
+def _hidden(found: Iterable[Finding]) -> set[str]:
+    """Return the subjects that what is found keeps from being looked at."""
+    return {subject for item in found if not item.pipeline for subject in HIDES.get(item.subject, ())}
+
+
 def services_down(services: Services) -> list[Finding]:
-    """Return the services that do not answer, with what they say; and a Flink without a TaskManager."""
+    """Return the services that do not answer or refuse, with what they say; and a Flink without a TaskManager."""
     found = []
     calls: dict[str, Callable[[], object]] = {
         "Kafka": lambda: services.kafka.topics(()),
@@ -84,7 +95,8 @@ def services_down(services: Services) -> list[Finding]:
         except NoDatasourceError:
             continue
         except PenstockError as error:
-            found.append(Finding("", name, "unavailable", error.message))
+            state = "unavailable" if isinstance(error, UnavailableError) else REFUSING
+            found.append(Finding("", name, state, error.message))
             continue
         if name == "Flink" and isinstance(answer, dict) and answer.get("taskmanagers") == 0:
             found.append(Finding("", "Flink", "without a TaskManager", "no job can run; `penstock logs` says why"))
@@ -140,14 +152,19 @@ def _supervisor(record: Record, replays: Iterable[Replay], services: Services) -
 
 
 def remember(found: Sequence[Finding], settings: Settings, *, now: float | None = None) -> list[Finding]:
-    """Return the findings with since when each is there, as this project's looks have seen it."""
+    """Return the findings with since when each is there, as this project's looks have seen it.
+
+    What a service that is down hides is neither over nor news when it is seen again.
+    """
     at = time.time() if now is None else now
     file = memory(settings)
     before = known(settings)
     dated = [replace(item, since=before.get(item.key, at), new=item.key not in before) for item in found]
+    hidden = _hidden(found)
+    kept = {key: since for key, since in before.items() if key.split("/")[1] in hidden}
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(json.dumps({item.key: item.since for item in dated}), encoding="utf-8")
+    draft.write_text(json.dumps(kept | {item.key: item.since for item in dated}), encoding="utf-8")
     os.replace(draft, file)
     return dated
 

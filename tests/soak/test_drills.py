@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +31,7 @@ from penstock.settings import Settings
 from penstock.wait import Pending, until
 
 from ..cli import ROOT, Cli
+from ..pages import put
 
 #: Events, and their rate: so slow that every kill meets a running flow, and recovery is not that of a backlog.
 COUNT = int(os.environ.get("PENSTOCK_DRILL_EVENTS", "2000000"))
@@ -150,10 +150,8 @@ def _aim(row: dict[str, Any]) -> str:
 
 
 def write_report(kills: list[dict[str, Any]], done: Produced, ledgers: list[dict[str, Any]]) -> None:
-    """Write docs/drills.md from this run."""
+    """Write the beginning of docs/drills.md from this run."""
     lines = [
-        "# Drills",
-        "",
         f"Written by `make soak` on {datetime.now(UTC):%Y-%m-%d}: {done.count:,} generated events at {RATE:,.0f}/s,",
         "parallelism 2, four partitions of which one is idle, on 2 cores. Each part is killed with -9 in mid-run;",
         "the seconds are from the kill to the first answer of Druid that holds an event sent after it.",
@@ -172,4 +170,4 @@ def write_report(kills: list[dict[str, Any]], done: Produced, ledgers: list[dict
         counts = [ledger[key] for key in ("read", "on_time", "late", "too_early", "dead_lettered", "rows_compared")]
         counts.append(len(ledger["differences"]) + ledger["more_differences"])
         lines.append(f"| {ledger['pipeline']} | {verdict} | " + " | ".join(f"{count:,}" for count in counts) + " |")
-    Path(ROOT / "docs/drills.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    put(ROOT / "docs/drills.md", "# Drills", lines)

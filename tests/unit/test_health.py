@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.health import STALE, Finding, check, look, remember, services_down
+from penstock.errors import DeclarationError
+from penstock.health import STALE, Finding, check, known, look, remember, services_down
 from penstock.replay.run import run
 from penstock.services.flink import RestorePoint
 from penstock.upgrade import Request, begin
@@ -48,6 +49,15 @@ def test_a_service_that_is_down_is_named_and_hides_what_depends_on_it(world: Wor
     ]
     assert "does not answer" in found[0].cause
     assert len(services_down(world.services())) == 3
+
+
+def test_a_service_that_refuses_us_is_told_from_one_that_is_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise DeclarationError("Flink refused GET /overview (401): no such user")
+
+    applied(world)
+    monkeypatch.setattr(world.flink, "overview", refuse)
+    assert words(look(DECLARED, world.services())) == [("", "Flink", "refusing")]
 
 
 @pytest.mark.parametrize(("state", "reason"), [("RESTARTING", "no more memory"), ("FAILED", None)])
@@ -126,6 +136,25 @@ def test_since_when_is_remembered_and_news_is_news_once(world: World) -> None:
     assert remember(look(DECLARED, world.services(), now=1.0), world.settings, now=200.0) == []
     world.flink.set_state("penstock.sales", "RESTARTING")
     assert check(DECLARED, world.services(), world.settings)[0].new, "well meanwhile: it is news again"
+
+
+def test_what_a_service_hides_while_it_is_down_is_neither_over_nor_news(world: World) -> None:
+    applied(world)
+    world.druid.suspend("sales")
+
+    def at(now: float) -> list[tuple[str, float, bool]]:
+        found = remember(look(DECLARED, world.services(), now=1.0), world.settings, now=now)
+        return [(it.state, it.since, it.new) for it in found]
+
+    assert at(100.0) == [("suspended", 100.0, True)]
+    world.druid.down = True
+    assert at(160.0) == [("unavailable", 160.0, True)] * 2, "Druid, and its broker"
+    world.druid.down = False
+    assert at(220.0) == [("suspended", 100.0, False)]
+    world.flink.down = True
+    world.druid.resume("sales")
+    assert at(280.0) == [("unavailable", 280.0, True)]
+    assert [key for key in known(world.settings) if "supervisor" in key] == [], "that could be looked at"
 
 
 def test_a_job_that_a_replay_has_stopped_is_told_apart_from_one_stopped_by_hand(world: World) -> None:

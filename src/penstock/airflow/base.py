@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -77,8 +78,12 @@ class PenstockOperator(BaseOperator):
         seconds = self.deadline.total_seconds() if isinstance(self.deadline, timedelta) else float(self.deadline)
         return self.go_on(context, time.time() + seconds)
 
-    def go_on(self, context: Any, until: float, event: Any = None) -> Any:
-        """Act, or act again; `until` is the deadline in epoch seconds, `event` what a trigger has seen."""
+    def go_on(self, context: Any, until: float = 0.0, event: Any = None) -> Any:
+        """Act, or act again; `until` is the deadline in epoch seconds, `event` what a trigger has seen.
+
+        `DAG.test` hands on the event alone: the deadline is in both.
+        """
+        until = until or event["until"]
         seen = (event or {}).get("seen", "nothing was done yet")
         while (left := until - time.time()) > 0:
             try:
@@ -97,12 +102,12 @@ class PenstockOperator(BaseOperator):
         at = datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds")
         raise AirflowTaskTimeout(f"{self.task_id}: not done by its deadline {at}; last seen: {seen}")
 
+    @abstractmethod
     def act(self, context: Any, timeout: float) -> Any:
         """Do the work; `timeout` (seconds) is for its waits, and never sooner than the deadline.
 
         What dies in it is run again, and ends the same.
         """
-        raise NotImplementedError
 
     @property
     def place(self) -> float:

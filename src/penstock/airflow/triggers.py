@@ -62,9 +62,9 @@ class ServiceTrigger(BaseTrigger):
             except PenstockError as error:
                 over, seen = True, error.message
             if over:
-                yield TriggerEvent({"seen": seen})
+                yield TriggerEvent({"seen": seen, "until": self.until})
                 return
-        yield TriggerEvent({"seen": seen})
+        yield TriggerEvent({"seen": seen, "until": self.until})
 
     async def on_kill(self) -> None:
         """Cancel what is to be cancelled; called where a user marks or clears the waiting task."""
@@ -147,5 +147,5 @@ class HealthTrigger(BaseTrigger):
         hook = PenstockHook(self.conn_id, project=self.project, environment=self.environment)
         before = known(hook.settings)
         found = check(hook.pipelines(), hook.services, hook.settings)
-        changed = {item.key for item in found} != set(before)
+        changed = set(known(hook.settings)) != set(before)
         return {"findings": [str(item) for item in found], "changed": changed}

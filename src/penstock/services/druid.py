@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from uuid import uuid4
 
 import httpx
 
 from penstock.errors import NoDatasourceError, PenstockError, UnavailableError
 from penstock.segments import moment
-from penstock.services.http import HINT, Http, is_loopback
+from penstock.services.http import HINT, Http, is_loopback, shown
 from penstock.settings import DruidSettings
 from penstock.wait import Pending, Progress, until
 
@@ -269,8 +269,8 @@ class Druid:
     ) -> list[dict[str, Any]]:
         """Return a query's rows through pydruid's DB-API, in UTC; `parameters` fill `%(name)s`.
 
-        Raises UnavailableError where the broker does not answer or the datasource has no rows yet, PenstockError with
-        Druid's reason where the query is wrong.
+        Raises UnavailableError where the broker does not answer or the datasource has no rows yet, DeclarationError
+        where it knows no such user, PenstockError with Druid's reason where the query is wrong.
         """
         import requests
         from pydruid.db import connect, exceptions
@@ -281,6 +281,8 @@ class Druid:
             port=address.port or (443 if address.scheme == "https" else 80),
             scheme=address.scheme,
             path=f"{address.path}/druid/v2/sql/",
+            user=unquote(address.username or "") or None,
+            password=unquote(address.password or ""),
             context={"sqlTimeZone": "Etc/UTC", "timeout": int(timeout * 1000)},
             header=True,  # names the columns even where there are no rows
             proxies={"no_proxy": "*"} if is_loopback(self._broker) else None,
@@ -290,14 +292,26 @@ class Druid:
             cursor.execute(query, parameters)
             rows = cursor.fetchall()
         except exceptions.Error as error:
+            if "Unknown error" in str(error):
+                self._ask_plainly()
             self._sql_failed(str(error))
         except (requests.RequestException, ValueError, KeyError) as error:
-            message = f"Druid's broker does not answer at {self._broker}: {_one_line(str(error))}"
+            if isinstance(error, KeyError):
+                self._ask_plainly()
+            message = f"Druid's broker does not answer at {shown(self._broker)}: {_one_line(str(error))}"
             raise UnavailableError(message, hint=HINT) from error
         finally:
             connection.close()
         names = [item[0] for item in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _ask_plainly(self) -> None:
+        """Raise what the broker's status says: pydruid hides it where an answer is not one of Druid's own."""
+        broker = Http("Druid's broker", self._broker, error_text)
+        try:
+            broker.request("POST", "/druid/v2/sql/", json={"query": "SELECT 1"})
+        finally:
+            broker.close()
 
     def _sql_failed(self, reason: str) -> NoReturn:
         text = _one_line(reason)
@@ -305,7 +319,7 @@ class Druid:
             hint = "a datasource is there with its first rows; `penstock plan` says what keeps them away"
             raise NoDatasourceError(f"Druid has no such datasource (yet): {text}", hint=hint)
         if any(word in text for word in PASSING):
-            raise UnavailableError(f"Druid's broker at {self._broker} could not answer: {text}", hint=HINT)
+            raise UnavailableError(f"Druid's broker at {shown(self._broker)} could not answer: {text}", hint=HINT)
         raise PenstockError(f"Druid refused the query: {text}")
 
     def _supervisor(self, name: str) -> Supervisor:

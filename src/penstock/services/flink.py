@@ -70,7 +70,7 @@ class Flink:
 
     def __init__(self, settings: FlinkSettings, *, transport: httpx.BaseTransport | None = None) -> None:
         self._http = Http("Flink", settings.rest, _reason, transport=transport)
-        self._checkpoints = f"{settings.state}/checkpoints" if settings.state else ""
+        self._state = settings.state
 
     def close(self) -> None:
         self._http.close()
@@ -220,8 +220,9 @@ class Flink:
         stats = self._get(f"/jobs/{job_id}/checkpoints", missing={})
         counts = stats.get("counts", {})
         never = bool(stats) and counts.get("completed", 0) == 0 and counts.get("restored", 0) == 0
-        folders = [local(self._checkpoints), local(savepoints)]
-        if any(folder is not None and folder.is_dir() for folder in folders):
+        folders = [local(f"{self._state}/checkpoints"), local(savepoints)]
+        # Before the first checkpoint of all there is only what they will lie in.
+        if any(folder is not None and folder.is_dir() for folder in (local(self._state), *folders)):
             found = newest_state(job_id, *folders)
             return RestorePoint(found, never and found is None)
         newest = _newest(stats)

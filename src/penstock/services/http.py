@@ -9,10 +9,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from penstock.errors import PenstockError, UnavailableError
+from penstock.errors import DeclarationError, PenstockError, UnavailableError
 
 #: Seconds to wait for a connection.
 CONNECT = 3.0
+
+#: Answers that another try with the same name and password would only repeat.
+FORBIDDEN = (401, 403)
 
 HINT = "is the stack up?  `penstock status` shows it, `penstock up` starts it"
 
@@ -23,8 +26,17 @@ def is_loopback(url: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
+def shown(url: str) -> str:
+    """Return the address without the name and password that it may hold: for messages and links."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+
 class Http:
-    """Requests to one service.  `reason` turns the text of an error answer into one line."""
+    """Requests to one service.  `reason` turns the text of an error answer into one line.
+
+    A name and password in `url` (`http://name:password@host`) are sent with each request, and never shown.
+    """
 
     def __init__(
         self,
@@ -36,11 +48,11 @@ class Http:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.name = name
-        self.url = url.rstrip("/")
+        self.url = shown(url)
         self._reason = reason
         self._timeout = timeout
         self._client = httpx.Client(
-            base_url=self.url,
+            base_url=url.rstrip("/"),
             timeout=httpx.Timeout(timeout, connect=CONNECT),
             transport=transport,
             trust_env=not is_loopback(url),
@@ -53,7 +65,7 @@ class Http:
         """Send one request and return the decoded JSON (None for an empty answer).
 
         `missing` is returned for 404 where that is no error.  Raises UnavailableError where the service does not answer
-        or fails (5xx), PenstockError where it refuses.
+        or fails (5xx), DeclarationError where it knows no such user, PenstockError where it refuses.
         """
         try:
             answer = self._client.request(method, path, **more)
@@ -80,4 +92,8 @@ class Http:
         if answer.status_code >= 500:
             message = f"{self.name} at {self.url} failed ({answer.status_code} for {method} {path}): {reason}"
             raise UnavailableError(message, hint=HINT)
-        raise PenstockError(f"{self.name} at {self.url} refused {method} {path} ({answer.status_code}): {reason}")
+        message = f"{self.name} at {self.url} refused {method} {path} ({answer.status_code}): {reason}"
+        if answer.status_code in FORBIDDEN:
+            hint = "check the name and password of its address, in penstock.toml or in Airflow's connection"
+            raise DeclarationError(message, hint=hint)
+        raise PenstockError(message)

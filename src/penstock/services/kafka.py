@@ -237,6 +237,7 @@ class Kafka:
             # All topics: asking for one by name would create it on a broker that creates topics by itself.
             return dict(self._admin.list_topics(timeout=self.timeout).topics)
         except KafkaException as error:
+            self._admin.poll(0)  # a refused user is told to a callback
             raise translate(error, self.settings.bootstrap, "asking for its topics") from None
 
     def _partitions(self, topic: str) -> list[int]:

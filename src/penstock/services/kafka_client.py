@@ -47,6 +47,8 @@ _PASSING = frozenset(
     }
 )
 _ABSENT = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+#: A refusal that is told to a callback alone: the call that suffers from it only times out.  By the brokers' address.
+_refused: dict[str, str] = {}
 _FORBIDDEN = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -85,17 +87,19 @@ def client_properties(settings: KafkaSettings) -> dict[str, Any]:
 
 def connect(make: Callable[..., Any], properties: dict[str, Any]) -> Any:
     """Make a client (no connection yet) that logs to LOGGER; a property that librdkafka doesn't know is a mistake."""
+    bootstrap = str(properties.get("bootstrap.servers"))
+
+    def note(error: KafkaError) -> None:
+        if error.code() in _FORBIDDEN:
+            _refused[bootstrap] = error.str()
+
     try:
-        return make({"error_cb": _ignore, **properties}, logger=LOGGER)
+        return make({"error_cb": note, **properties}, logger=LOGGER)
     except KafkaException as error:
         text = error.args[0].str() if isinstance(error.args[0], KafkaError) else str(error.args[0])
         raise DeclarationError(
             f"kafka.client: {text}", hint="use properties that both librdkafka and the Java clients know"
         ) from None
-
-
-def _ignore(_: KafkaError) -> None:
-    """Errors of the connection are told by the call that suffers from them."""
 
 
 def translate(error: KafkaException | KafkaError, bootstrap: str, subject: str) -> PenstockError:
@@ -104,6 +108,8 @@ def translate(error: KafkaException | KafkaError, bootstrap: str, subject: str) 
     if not isinstance(cause, KafkaError):
         return PenstockError(f"{subject}: {cause}")
     code, text = cause.code(), cause.str()
+    if code in _DOWN and (refusal := _refused.pop(bootstrap, None)) is not None:
+        code, text = KafkaError._AUTHENTICATION, refusal
     if code in _DOWN:
         return UnavailableError(f"Kafka at {bootstrap} can't be reached ({subject}: {text})", hint=HINT)
     if code in _ABSENT:
@@ -111,8 +117,9 @@ def translate(error: KafkaException | KafkaError, bootstrap: str, subject: str) 
             f"{subject}: there is no such topic or partition at {bootstrap}", hint="`penstock apply` creates topics"
         )
     if code in _FORBIDDEN:
-        return PenstockError(
-            f"{subject}: Kafka at {bootstrap} refused access: {text}", hint="check kafka.client in penstock.toml"
+        return DeclarationError(
+            f"{subject}: Kafka at {bootstrap} refused access: {text}",
+            hint="check kafka.client in penstock.toml, or in Airflow's connection",
         )
     if cause.retriable() or code in _PASSING:
         return UnavailableError(f"{subject}: Kafka at {bootstrap} is not ready: {text}", hint=HINT)

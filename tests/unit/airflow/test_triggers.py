@@ -85,7 +85,8 @@ def fire(watch: Watch, *, seconds: float = 30, meanwhile: Callable[[], None] = l
 
     event = asyncio.run(first())
     assert isinstance(event, TriggerEvent)
-    seen: dict[str, Any] = event.payload
+    seen = dict(event.payload)
+    assert seen.pop("until") == trigger.until
     return seen
 
 

@@ -219,6 +219,12 @@ def test_files_that_can_be_seen_decide(tmp_path: Path) -> None:
     assert cluster.flink.restore_point(JOB) == RestorePoint(None, never=False)
 
 
+def test_where_no_job_has_ever_left_a_state_its_absence_is_seen(tmp_path: Path) -> None:
+    assert Cluster({}, state=tmp_path.as_uri()).flink.restore_point(JOB) == RestorePoint(None)
+    elsewhere = (tmp_path / "on-another-machine").as_uri()
+    assert Cluster({}, state=elsewhere).flink.restore_point(JOB) == RestorePoint(unseen=True)
+
+
 def test_the_newest_of_checkpoints_and_savepoints_counts(tmp_path: Path) -> None:
     import os
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from penstock.errors import DeclarationError, PenstockError, UnavailableError
 from penstock.services.kafka import Kafka
-from penstock.services.kafka_client import client_properties, translate
+from penstock.services.kafka_client import client_properties, connect, translate
 from penstock.settings import KafkaSettings
 
 
@@ -33,6 +34,20 @@ def test_the_java_clients_words_are_translated() -> None:
     assert not {"sasl.jaas.config", "ssl.truststore.type", "ssl.truststore.location"} & set(properties)
 
 
+def test_a_refused_user_is_told_to_a_callback_and_said_by_the_call_that_only_timed_out() -> None:
+    kept: dict[str, Any] = {}
+    connect(lambda properties, logger: kept.update(properties), {"bootstrap.servers": "broker:9"})
+    kept["error_cb"](KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    timed_out = KafkaException(KafkaError(KafkaError._TRANSPORT))
+    assert isinstance(translate(timed_out, "broker:9", "asking for its topics"), UnavailableError)
+    kept["error_cb"](KafkaError(KafkaError._AUTHENTICATION, "SASL: wrong password"))
+    assert isinstance(translate(timed_out, "other:9", "asking for its topics"), UnavailableError)
+    refused = translate(timed_out, "broker:9", "asking for its topics")
+    assert isinstance(refused, DeclarationError)
+    assert refused.message == "asking for its topics: Kafka at broker:9 refused access: SASL: wrong password"
+    assert isinstance(translate(timed_out, "broker:9", "asking for its topics"), UnavailableError), "said once"
+
+
 def test_an_unknown_property_is_a_mistake_in_the_settings() -> None:
     kafka = Kafka(KafkaSettings(client={"no.such.property": "1"}))
     with pytest.raises(DeclarationError, match=r"no\.such\.property"):
@@ -51,7 +66,7 @@ def test_an_unknown_property_is_a_mistake_in_the_settings() -> None:
         (KafkaError.NOT_LEADER_FOR_PARTITION, UnavailableError),
         (KafkaError.UNKNOWN_LEADER_EPOCH, UnavailableError),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, DeclarationError),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, PenstockError),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, DeclarationError),
         (KafkaError.INVALID_CONFIG, PenstockError),
     ],
 )

@@ -9,11 +9,11 @@ from typing import Any
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowException
 
-from penstock.airflow.base import PenstockOperator, in_airflows_terms
+from penstock.airflow.base import PenstockOperator
 from penstock.airflow.operators.flink import given
 from penstock.airflow.operators.replay import plain
 from penstock.airflow.triggers import HealthTrigger
-from penstock.errors import NotEqualError
+from penstock.errors import DeclarationError, NotEqualError
 from penstock.wait import Pending, until
 
 
@@ -56,16 +56,18 @@ class VerifyOperator(PenstockOperator):
 
 
 class HealthOperator(PenstockOperator):
-    """Wait until nothing of a pipeline, and of the services under it, is unhealthy."""
+    """Wait until nothing of a pipeline, and of the services under it, is unhealthy.  A refused user fails at once."""
 
     def act(self, context: Any, timeout: float) -> str:
-        from penstock.health import look
+        from penstock.health import REFUSING, look
 
         hook = self.hook
         pipelines = [hook.pipeline(self.pipeline)]
 
         def probe() -> str | Pending:
             found = look(pipelines, hook.services)
+            if refusals := [it.cause for it in found if it.state == REFUSING]:
+                raise DeclarationError(refusals)
             return Pending("; ".join(f"{it.subject} {it.state}: {it.cause}" for it in found)) if found else "healthy"
 
         answer = until(self.pipeline, probe, timeout=timeout, interval=2.0, progress=self.progress)
@@ -109,12 +111,18 @@ class WatchOperator(PenstockOperator):
         super().__init__(**kwargs)
         self.notifiers = list(notifiers)
 
-    def go_on(self, context: Any, until: float, event: Any = None) -> str:
-        with in_airflows_terms():
-            if event is None and self.deferrable:
-                trigger = HealthTrigger(self.project, self.environment, self.conn_id)
-                self.defer(trigger=trigger, method_name="go_on", kwargs={"until": until}, timeout=until - time.time())
-            report = event or HealthTrigger(self.project, self.environment, self.conn_id).report()
+    def go_on(self, context: Any, until: float = 0.0, event: Any = None) -> Any:
+        if event is not None:
+            return self._tell(context, event)
+        if self.deferrable:
+            trigger = HealthTrigger(self.project, self.environment, self.conn_id)
+            self.defer(trigger=trigger, method_name="go_on", kwargs={"until": until}, timeout=until - time.time())
+        return super().go_on(context, until)
+
+    def act(self, context: Any, timeout: float) -> str:
+        return self._tell(context, HealthTrigger(self.project, self.environment, self.conn_id).report())
+
+    def _tell(self, context: Any, report: dict[str, Any]) -> str:
         if "error" in report:
             raise AirflowException(report["error"])
         if report["changed"]:
