@@ -155,7 +155,9 @@ def _grounds(replay: Replay) -> Iterable[str]:
         yield f"{kept} {settled.path}" if settled.path else "no state was taken over"
     yield f"{figures.compared:,} rows recomputed from the log by DuckDB and equal"
     if replay.seconds:
-        yield ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in replay.seconds.items())
+        # In the order of the steps: a record that was read back has them by name.
+        kinds = [kind for kind in replay.done if kind in replay.seconds]
+        yield ", ".join(f"{kind} {replay.seconds[kind]:.1f} s" for kind in kinds)
 
 
 def history(replays: Iterable[Replay]) -> Table:

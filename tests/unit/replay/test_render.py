@@ -47,3 +47,8 @@ def test_sums_of_doubles_may_be_apart_a_little() -> None:
 
 def test_sums_are_read_back() -> None:
     assert from_bytes(to_bytes(DRY)) == DRY
+
+
+def test_seconds_are_told_in_the_order_of_the_steps() -> None:
+    replay = from_bytes(to_bytes(replace(DRY, done=("cut", "compute"), seconds={"cut": 0.1, "compute": 2.0})))
+    assert "cut 0.1 s, compute 2.0 s" in shown(replay)
