@@ -54,7 +54,7 @@ class Project:
 
     def choice(self) -> Param:
         """Return the field of a form in which one of the pipelines is chosen; the form takes no other name."""
-        return Param(type="string", enum=self.names, title="Pipeline")
+        return Param(type="string", enum=self.names, title="Pipeline", description="One of those declared in jobs/")
 
 
 def moment(title: str, description: str) -> Param:

@@ -104,7 +104,7 @@ def receipt(replay: Replay, *, everything: bool = False) -> Group:
         lines.append(Text(f"... and {len(rows) - table.row_count:,} more (--json lists all)", style="dim"))
     lines += [Text(line, style="dim") for line in _grounds(replay)]
     if dry:
-        lines.append(Text("the same command without --dry-run publishes it"))
+        lines.append(Text("asked for again, and not as a dry run, it is published"))
     return Group(*lines)
 
 

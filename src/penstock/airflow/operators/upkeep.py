@@ -11,7 +11,6 @@ from airflow.sdk.exceptions import AirflowException
 
 from penstock.airflow.base import PenstockOperator, in_airflows_terms
 from penstock.airflow.operators.flink import given
-from penstock.airflow.operators.replay import plain
 from penstock.airflow.triggers import HealthTrigger
 from penstock.errors import NotEqualError
 from penstock.wait import Pending, until
@@ -42,7 +41,7 @@ class VerifyOperator(PenstockOperator):
             timeout=timeout,
             progress=self.progress,
         )
-        self.log.info("%s", plain(render(ledger)))
+        self.show(render(ledger))
         if not ledger.equal:
             raise NotEqualError(f"not equal: {self.pipeline}", hint="the task's log names each difference")
         return {
@@ -110,7 +109,7 @@ class WatchOperator(PenstockOperator):
         self.notifiers = list(notifiers)
 
     def go_on(self, context: Any, until: float, event: Any = None) -> str:
-        with in_airflows_terms():
+        with in_airflows_terms(self.log):
             if event is None and self.deferrable:
                 trigger = HealthTrigger(self.project, self.environment, self.conn_id)
                 self.defer(trigger=trigger, method_name="go_on", kwargs={"until": until}, timeout=until - time.time())
