@@ -119,7 +119,8 @@ def _grounds(replay: Replay) -> Iterable[str]:
         yield f"{kept} {settled.path}" if settled.path else "no state was taken over"
     yield f"{figures.compared:,} rows recomputed from the log by DuckDB and equal"
     if replay.seconds:
-        yield ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in replay.seconds.items())
+        # As they were done: what was read from the record is in another order.
+        yield ", ".join(f"{kind} {replay.seconds[kind]:.1f} s" for kind in replay.done if kind in replay.seconds)
 
 
 def history(replays: Iterable[Replay]) -> Table:
