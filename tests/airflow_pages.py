@@ -88,7 +88,7 @@ class Pages:
         time.sleep(REST)
         draft = self.drafts / f"{name}.png"
         self.page.save_screenshot(str(draft))
-        if self.images is not None and not name.startswith("x-"):
+        if self.images is not None:
             keep(draft, self.images / draft.name)
 
     def _at_rest(self) -> bool | Pending:

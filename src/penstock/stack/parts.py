@@ -3,8 +3,7 @@
     zookeeper ──► druid-coordinator  druid-broker  druid-historical  druid-indexer
         └───────► flink-jobmanager ──► (registers) flink-taskmanager
     kafka
-    airflow-api-server ──► airflow-scheduler
-    airflow-dag-processor  airflow-triggerer
+    airflow-api-server ──► airflow-scheduler  airflow-dag-processor  airflow-triggerer
 
 An arrow is "is started when the other is healthy"; parts with no arrow between them start together.
 """
@@ -180,8 +179,7 @@ def _airflow(settings: Settings) -> tuple[Part, ...]:
             ports=("airflow_api",) if name == "api-server" else (),
             url=url,
             health=health.get(name, partial(probes.airflow_api, url)),
-            # Only tasks talk to the API server: the scheduler starts none that could not report.
-            needs=("airflow-api-server",) if name == "scheduler" else (),
+            needs=() if name == "api-server" else ("airflow-api-server",),
             stop_wave=1 if name == "api-server" else 0,
             command=(*airflow.command(), *words),
             environment=airflow.environment(settings, f"airflow-{name}"),
