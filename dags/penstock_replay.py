@@ -9,11 +9,11 @@ from penstock.airflow.operators.replay import STEPS
 here = project(__file__)
 form = {
     "pipeline": here.choice(),
-    "from": moment("From"),
-    "to": moment("To (exclusive)"),
-    "dry_run": box("Dry run", "compute and verify, publish nothing"),
-    "rate": number("Rate", "the most records to read a second"),
-    "reason": text("Reason", "for the receipt"),
+    "from": moment("From", "UTC; the range is widened to whole segments, since those are replaced"),
+    "to": moment("To", "UTC; the first moment that is left out; its windows must be closed"),
+    "dry_run": box("Dry run", "Compute and verify, show the difference, publish nothing"),
+    "rate": number("Rate", "The most records to read a second; empty: as fast as it goes"),
+    "reason": text("Reason", "Why, for the receipt"),
 }
 asked = {"start": "{{ params['from'] }}", "end": "{{ params.to }}"}
 asked |= {"dry": "{{ params.dry_run }}", "rate": "{{ params.rate }}", "reason": "{{ params.reason }}"}

@@ -8,7 +8,7 @@ from penstock.airflow.operators import FlinkStopOperator
 here = project(__file__)
 form = {
     "pipeline": here.choice(),
-    "cancel": box("Cancel", "take no savepoint: for a job that can take none; it resumes from its last checkpoint"),
+    "cancel": box("Cancel", "Take no savepoint: for a job that can take none; it resumes from its last checkpoint"),
 }
 
 with DAG("penstock_stop", default_args=here.defaults, params=form, doc_md=__doc__, tags=["penstock"]):

@@ -2,15 +2,15 @@
 
 from airflow.sdk import DAG, chain
 
-from penstock.airflow.declared import number, project, text
+from penstock.airflow.declared import maybe_moment, number, project, text
 from penstock.airflow.operators import FlinkUpgradeOperator, HealthOperator, VerifyOperator
 
 here = project(__file__)
 form = {
     "pipeline": here.choice(),
-    "replay_from": text("Replay from", "UTC, such as 2013-02-01: all figures from there on anew; empty: in place"),
-    "rate": number("Rate", "the most records of the past to read a second"),
-    "reason": text("Reason", "for the receipt"),
+    "replay_from": maybe_moment("Replay from", "UTC; all figures from there on are computed anew; empty: in place"),
+    "rate": number("Rate", "The most records of the past to read a second; empty: as fast as it goes"),
+    "reason": text("Reason", "Why, for the receipt"),
 }
 asked = {"replay_from": "{{ params.replay_from }}", "rate": "{{ params.rate }}", "reason": "{{ params.reason }}"}
 

@@ -37,6 +37,8 @@ PLACE = 15.0
 SLACK = 60.0
 #: Seconds between two looks, and until a wait that nobody can look at is tried again.
 EVERY = 3.0
+#: Characters that the page of a log shows in a line, in a window of 1280 pixels.
+WIDTH = 115
 
 
 class PenstockOperator(BaseOperator):
@@ -87,7 +89,7 @@ class PenstockOperator(BaseOperator):
         seen = (event or {}).get("seen", "nothing was done yet")
         while (left := until - time.time()) > 0:
             try:
-                with in_airflows_terms(), yielding(self.place, within=left):
+                with in_airflows_terms(self.log), yielding(self.place, within=left):
                     return self.act(context, left + SLACK)
             except (Yielded, BusyError) as waiting:
                 seen = str(waiting)
@@ -141,6 +143,11 @@ class PenstockOperator(BaseOperator):
             self.log.info("%s", line)
         return {"changed": outcome.changed, "lines": list(outcome.lines)}
 
+    def show(self, text: Any) -> None:
+        """Log what the command line prints, where a user reads it: Airflow shows a log as it is, with its tables."""
+        # From the left margin: the first line would begin behind the time.
+        self.log.info("\n%s", plain(text))
+
     @property
     def progress(self) -> LogProgress:
         return LogProgress(self.log)
@@ -165,14 +172,28 @@ def _words(text: str) -> str:
     return re.sub(r"[\d.,]+", "", text)
 
 
+def plain(text: Any) -> str:
+    """Return what the command line prints as plain text, no wider than a log is shown beside Airflow's grid."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    out = StringIO()
+    Console(file=out, width=WIDTH).print(text)
+    return out.getvalue().rstrip()
+
+
 @contextmanager
-def in_airflows_terms() -> Iterator[None]:
-    """Let Airflow try again only what may pass: a mistake, a refusal or a proof that failed stays what it is."""
+def in_airflows_terms(log: Any) -> Iterator[None]:
+    """Let Airflow try again only what may pass: a mistake, a refusal or a proof that failed stays what it is.
+
+    The message is logged by itself: Airflow shows that of an exception as the head of a stack trace.
+    """
     try:
         yield
     except BusyError:
         raise
-    except (DeclarationError, RefusedError, NotEqualError) as error:
-        raise AirflowFailException(str(error)) from None
     except PenstockError as error:
-        raise AirflowException(str(error)) from None
+        log.error("%s", error)
+        final = isinstance(error, (DeclarationError, RefusedError, NotEqualError))
+        raise (AirflowFailException if final else AirflowException)(str(error)) from None

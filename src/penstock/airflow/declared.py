@@ -54,12 +54,17 @@ class Project:
 
     def choice(self) -> Param:
         """Return the field of a form in which one of the pipelines is chosen; the form takes no other name."""
-        return Param(type="string", enum=self.names, title="Pipeline")
+        return Param(type="string", enum=self.names, title="Pipeline", description="One of those declared in jobs/")
 
 
-def moment(title: str) -> Param:
+def moment(title: str, description: str) -> Param:
     """Return a field for a date and time (UTC), which must be filled in."""
-    return Param(type="string", format="date-time", title=title, description="UTC; widened to whole segments")
+    return Param(type="string", format="date-time", title=title, description=description)
+
+
+def maybe_moment(title: str, description: str) -> Param:
+    """Return a field for a date and time (UTC) that may be left empty."""
+    return Param(None, type=["null", "string"], format="date-time", title=title, description=description)
 
 
 def text(title: str, description: str = "") -> Param:

@@ -140,7 +140,7 @@ def receipt(replay: Replay, *, everything: bool = False) -> Group:
     lines += [sums] if sums else []
     lines += [Text(line, style="dim") for line in _grounds(replay)]
     if dry:
-        lines.append(Text("the same command without --dry-run publishes it"))
+        lines.append(Text("asked for again, and not as a dry run, it is published"))
     return Group(*lines)
 
 
@@ -155,9 +155,8 @@ def _grounds(replay: Replay) -> Iterable[str]:
         yield f"{kept} {settled.path}" if settled.path else "no state was taken over"
     yield f"{figures.compared:,} rows recomputed from the log by DuckDB and equal"
     if replay.seconds:
-        # In the order of the steps: a record that was read back has them by name.
-        kinds = [kind for kind in replay.done if kind in replay.seconds]
-        yield ", ".join(f"{kind} {replay.seconds[kind]:.1f} s" for kind in kinds)
+        # As they were done: what was read from the record is in another order.
+        yield ", ".join(f"{kind} {replay.seconds[kind]:.1f} s" for kind in replay.done if kind in replay.seconds)
 
 
 def history(replays: Iterable[Replay]) -> Table:

@@ -11,6 +11,7 @@ from typing import Any
 
 os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "True")
 
+from penstock.airflow import base
 from penstock.errors import DeclarationError
 from penstock.pipeline import Pipeline
 
@@ -62,5 +63,7 @@ def task(
 def act(kind: Any, world: World, fault: Fault | None = None, *, seconds: float = 120, **arguments: Any) -> Any:
     events = Events()
     it = task(kind, world, fault, **arguments)
+    shown: list[str] = []
+    it.__dict__["show"] = lambda text: shown.append(base.plain(text))
     result = it.go_on({"dag_run": RUN, "outlet_events": events}, time.time() + seconds)
-    return SimpleNamespace(result=result, uris=events.uris, task=it)
+    return SimpleNamespace(result=result, uris=events.uris, task=it, shown=shown)

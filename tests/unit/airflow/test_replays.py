@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_one_task_a_step_is_the_whole_replay(pipeline: Pipeline, dry: Any, tmp_p
         {"hand_off", "publish", "check"} if dry else set()
     )
     assert again["receipt"].result.startswith(f"{pipeline.name}: {'dry run' if dry else 'published and checked'}")
-    assert "rows recomputed from the log by DuckDB and equal" in again["receipt"].task.receipt
+    assert "rows recomputed from the log by DuckDB and equal" in again["receipt"].shown[0]
     if not dry:
         assert again["check"].uris == [f"druid://test/{pipeline.name}"]
 
@@ -76,11 +77,15 @@ def test_killed_at_any_call_and_the_run_cleared_it_is_one_replay(pipeline: Pipel
         ({"rate": "0"}, "--rate 0 is no number of records a second"),
     ],
 )
-def test_a_wrong_form_is_refused_by_the_first_task(asked: dict[str, Any], words: str, tmp_path: Path) -> None:
-    life = lived(tmp_path)
-    with pytest.raises(AirflowFailException, match=words):
+def test_a_wrong_form_is_refused_by_the_first_task(
+    asked: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life, told = lived(tmp_path), []
+    monkeypatch.setattr(ReplayBeginOperator, "log", SimpleNamespace(error=lambda form, error: told.append(str(error))))
+    with pytest.raises(AirflowFailException, match=words) as refused:
         act(ReplayBeginOperator, life, **(TWO_HOURS | asked))
     assert life.replays.read() == {}
+    assert told == [str(refused.value)], "told by itself, and not only above a stack trace"
 
 
 def test_while_it_computes_the_job_is_watched_and_is_this_tasks_own(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class ReplayBeginOperator(ReplayOperator):
             return begun.replay.id
         from penstock.replay import render
 
-        self.log.info("%s", plain(render.plan_text(begun.plan)))
+        self.show(render.plan_text(begun.plan))
         begun.refuse()
         return hook.services.replays.write(begun.replay).id
 
@@ -160,17 +160,14 @@ class ReplayStepOperator(ReplayOperator):
 
     A step that is done is told.  The bounded job of `compute` is cancelled on a kill and at the deadline, as nobody
     else needs it; the task of `publish` never is.  The check's success is an event of the datasource's asset; the
-    receipt is what the command line shows, in the log and among the rendered templates.
+    receipt is what the command line shows, in the log.  Returns the verdict.
     """
 
-    template_fields: Sequence[str] = (*ReplayOperator.template_fields, "step", "receipt")
-    template_fields_renderers = {"receipt": "md"}  # noqa: RUF012  (Airflow's own convention)
-    overwrite_rtif_after_execution = True
+    template_fields: Sequence[str] = (*ReplayOperator.template_fields, "step")
 
     def __init__(self, *, step: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.step = step
-        self.receipt = ""
 
     @property
     def place(self) -> float:
@@ -210,8 +207,7 @@ class ReplayStepOperator(ReplayOperator):
             add_event(context, datasource(done.pipeline, hook.settings.env.name), replay=done.id, **span)
         if self.step != "receipt":
             return {"replay": done.id, "step": self.step, "seconds": done.seconds.get(self.step)}
-        self.receipt = plain(render.receipt(done))
-        self.log.info("%s", self.receipt)
+        self.show(render.receipt(done))
         return render.verdict(done)
 
 
@@ -248,11 +244,11 @@ class RepairOperator(ReplayOperator):
         done = report.receipts if report is not None else ()
         for it in done:
             self.link(it)
-            self.log.info("%s", plain(receipt(it)))
+            self.show(receipt(it))
             span = {"from": it.asked.wide_start, "to": it.asked.wide_end}
             add_event(context, datasource(it.pipeline, self.hook.settings.env.name), replay=it.id, **span)
         if report is not None:
-            self.log.info("%s", plain(report_text(report)))
+            self.show(report_text(report))
         if error is not None:
             raise error
         return {"changed": bool(done), "replays": [it.id for it in done]}
@@ -279,14 +275,3 @@ def rate(value: Any) -> float | None:
 def reason(value: Any, context: Any) -> str:
     """Read a form's reason; where it was left empty the run is one."""
     return given(value) or f"run {context['dag_run'].run_id} of {context['dag_run'].dag_id}"
-
-
-def plain(text: Any) -> str:
-    """Return what the command line prints, as plain text."""
-    from io import StringIO
-
-    from rich.console import Console
-
-    out = StringIO()
-    Console(file=out, width=140).print(text)
-    return out.getvalue().rstrip()

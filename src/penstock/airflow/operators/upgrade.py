@@ -9,7 +9,7 @@ from typing import Any
 from penstock.airflow import links
 from penstock.airflow.assets import add_event, datasource
 from penstock.airflow.operators.flink import given
-from penstock.airflow.operators.replay import UNCHANGED, ReplayOperator, plain, rate, reason
+from penstock.airflow.operators.replay import UNCHANGED, ReplayOperator, rate, reason
 from penstock.airflow.triggers import Watch
 from penstock.durations import millis
 from penstock.errors import DeclarationError
@@ -71,7 +71,7 @@ class FlinkUpgradeOperator(ReplayOperator):
         if begun is not None and begun.replay.status == "abandoned":
             raise DeclarationError(f"upgrade {begun.replay.id} was given up", hint="run the DAG anew")
         if begun is not None and begun.plan is not None:
-            self.log.info("%s", plain(render.plan_text(begun.plan)))
+            self.show(render.plan_text(begun.plan))
         done = upgrade(
             pipeline,
             begun,
@@ -84,7 +84,7 @@ class FlinkUpgradeOperator(ReplayOperator):
         self.flink_url = links.flink_job(hook.settings.env, record.job_id)
         if isinstance(done, Outcome):
             return self.tell(done)
-        self.log.info("%s", plain(render.receipt(done)))
+        self.show(render.receipt(done))
         span = {"from": done.asked.wide_start, "to": done.asked.wide_end}
         add_event(context, datasource(done.pipeline, hook.settings.env.name), replay=done.id, **span)
         return {"changed": True, "replay": done.id, "lines": [render.verdict(done)]}

@@ -11,7 +11,6 @@ from airflow.sdk.exceptions import AirflowException
 
 from penstock.airflow.base import PenstockOperator
 from penstock.airflow.operators.flink import given
-from penstock.airflow.operators.replay import plain
 from penstock.airflow.triggers import HealthTrigger
 from penstock.errors import DeclarationError, NotEqualError
 from penstock.wait import Pending, until
@@ -42,7 +41,7 @@ class VerifyOperator(PenstockOperator):
             timeout=timeout,
             progress=self.progress,
         )
-        self.log.info("%s", plain(render(ledger)))
+        self.show(render(ledger))
         if not ledger.equal:
             raise NotEqualError(f"not equal: {self.pipeline}", hint="the task's log names each difference")
         return {
