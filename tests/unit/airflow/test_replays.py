@@ -49,6 +49,8 @@ def test_one_task_a_step_is_the_whole_replay(pipeline: Pipeline, dry: Any, tmp_p
     )
     assert again["receipt"].result.startswith(f"{pipeline.name}: {'dry run' if dry else 'published and checked'}")
     assert "rows recomputed from the log by DuckDB and equal" in again["receipt"].shown[0]
+    took = again["receipt"].shown[0].partition("and equal")[2]
+    assert took.index("cut ") < took.index("compute ") < took.index("receipt "), "as they were done"
     if not dry:
         assert again["check"].uris == [f"druid://test/{pipeline.name}"]
 
