@@ -102,11 +102,8 @@ def services_down(services: Services) -> list[Finding]:
             found.append(Finding("", name, state, error.message))
             continue
         if name == "Flink" and isinstance(answer, dict) and answer.get("taskmanagers") == 0:
-            found.append(
-                Finding(
-                    "", "Flink", "without a TaskManager", "no job can run; `penstock logs flink-taskmanager` says why"
-                )
-            )
+            cause = "no job can run; `penstock logs flink-taskmanager` says why"
+            found.append(Finding("", "Flink", "without a TaskManager", cause))
     return found
 
 
