@@ -28,6 +28,9 @@ STALE = 60.0
 #: What can't be looked at while a service is unhealthy.
 HIDES = {"Kafka": ("job", "supervisor"), "Flink": ("job",), "Druid": ("supervisor",)}
 
+#: A job that Flink brings back, or has no slots for.
+NOT_RUNNING = "not running"
+
 #: A service that answers, and does not let us in.
 REFUSING = "refusing"
 
@@ -99,7 +102,8 @@ def services_down(services: Services) -> list[Finding]:
             found.append(Finding("", name, state, error.message))
             continue
         if name == "Flink" and isinstance(answer, dict) and answer.get("taskmanagers") == 0:
-            found.append(Finding("", "Flink", "without a TaskManager", "no job can run; `penstock logs` says why"))
+            cause = "no job can run; `penstock logs flink-taskmanager` says why"
+            found.append(Finding("", "Flink", "without a TaskManager", cause))
     return found
 
 
@@ -115,10 +119,12 @@ def _job(record: Record, replays: Iterable[Replay], services: Services, now: flo
         called = job_name(stream(name, record))
         return [Finding(name, "job", "gone", f"Flink does not know {called} {record.job_id}: `penstock apply`")]
     if not job.running:
-        cause = flink.root_exception(job.id) or f"{job.running_tasks} of {job.total_tasks} tasks run; are slots free?"
-        return [Finding(name, "job", job.state.lower(), cause)]
+        state, tasks = job.state.lower(), f"{job.running_tasks} of {job.total_tasks} tasks run"
+        cause = f"{tasks}: {flink.root_exception(job.id) or 'are slots free?'}"
+        # One name for all that a job goes through on its way back: it is one and the same illness.
+        return [Finding(name, "job", *((NOT_RUNNING, f"{state}, {cause}") if job.live else (state, cause)))]
     taken = flink.checkpointed(job.id)
-    began = max(taken or 0, job.started) / 1000
+    began = max(taken or 0, job.started, flink.restored(job.id)[1]) / 1000
     if began and now - began > STALE:
         why = flink.root_exception(job.id) or "see Flink"
         cause = f"none for {now - began:,.0f} s, so that nothing is committed: {why}"

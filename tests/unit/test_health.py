@@ -65,8 +65,30 @@ def test_a_job_that_does_not_run_is_told_with_its_cause(world: World, state: str
     applied(world)
     world.flink.set_state("penstock.sales", state, reason=reason)
     (found,) = look(DECLARED, world.services(), now=1.0)
-    assert (found.pipeline, found.subject, found.state) == ("sales", "job", state.lower())
-    assert found.cause == (reason or "0 of 4 tasks run; are slots free?")
+    assert (found.pipeline, found.subject) == ("sales", "job")
+    assert (found.state, found.cause) == (
+        ("not running", "restarting, 0 of 4 tasks run: no more memory")
+        if reason
+        else ("failed", "0 of 4 tasks run: are slots free?")
+    )
+
+
+def test_a_job_on_its_way_back_is_one_illness_and_its_checkpoints_count_from_there(world: World) -> None:
+    applied(world)
+    seen = []
+    for state, now in (("RESTARTING", 100.0), ("CREATED", 160.0)):
+        world.flink.set_state("penstock.sales", state)
+        seen += remember(look(DECLARED, world.services(), now=1.0), world.settings, now=now)
+    assert [(it.state, it.since, it.new) for it in seen] == [
+        ("not running", 100.0, True),
+        ("not running", 100.0, False),
+    ]
+    world.flink.set_state("penstock.sales", "RUNNING")
+    (job,) = [job.id for job in world.flink.jobs() if job.name == "penstock.sales"]
+    world.flink.checkpoint_times[job] = 1_000_000
+    world.flink.restores[job] = (1, 1_050_000)
+    assert look(DECLARED[:1], world.services(), now=1050 + STALE) == []
+    assert words(look(DECLARED[:1], world.services(), now=1051 + STALE)) == [("sales", "job", "without checkpoints")]
 
 
 def test_a_job_that_flink_has_forgotten(world: World) -> None:
