@@ -17,8 +17,10 @@ TIMEOUT = 5.0
 HINT = "is it up? `penstock status` shows the stack's parts, `penstock up` starts them"
 
 #: librdkafka writes its log to stderr unless it is given a logger; a handler of its own may be added to this one.
+#: It is handed on to no other, such as Airflow's: a line for each try to connect, where the call's error says it once.
 LOGGER = logging.getLogger("penstock.kafka")
 LOGGER.addHandler(logging.NullHandler())
+LOGGER.propagate = False
 
 _DOWN = frozenset(
     {
