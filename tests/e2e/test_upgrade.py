@@ -88,7 +88,8 @@ def test_the_past_and_the_present_change_in_one_stroke(lived: Cli, tmp_path: Pat
     dry = json.loads(new.run(*words, "--dry-run"))
     assert dry["status"] == "dry"
     sums = dry["figures"]["sums"]
-    assert 0 < sums["price"]["computed"] < sums["price"]["before"], "some clicks are none"
+    # Fewer by the condition, more by the late ones: another sum.
+    assert 0 < sums["price"]["computed"] != sums["price"]["before"] > 0
     assert sums["slowest"]["before"] is None and sums["slowest"]["computed"] > 0, "a figure that was missing"
     before, reader = _served(lived, old), Reader(lived, "clicks_tumble")
     with reader.looking():
