@@ -73,10 +73,10 @@ def test_without_the_hand_off_the_range_is_counted_twice(lively: Cli, monkeypatc
 
 
 def test_a_rate_is_kept_and_a_proper_replay_puts_it_right(lively: Cli) -> None:
-    words = ("--from", "2024-04-01T00:00", "--to", "2024-04-01T02:00", "--rate", "3000", "--json")
+    words = ("--from", "2024-04-01T00:00", "--to", "2024-04-01T02:00", "--rate", "10000", "--json")
     receipt = json.loads(lively.run("replay", "clicks_tumble", *words))
     assert receipt["status"] == "done"
-    assert receipt["seconds"]["compute"] > receipt["figures"]["read"] / 3000 * 0.9
+    assert receipt["seconds"]["compute"] > receipt["figures"]["read"] / 10_000 * 0.9
     computed = {start: count["events"] for start, count in receipt["figures"]["computed"].items()}
     assert {start: count["events"] for start, count in receipt["figures"]["after"].items()} == computed
 
