@@ -14,15 +14,12 @@ from penstock.data.event import Event, record_key
 from penstock.data.produce import produce
 from penstock.durations import millis
 from penstock.flink.spec import job_name
-from penstock.generation import deployed
+from penstock.generation import stream
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.proof import prove, render
 from penstock.reconcile import Ledger
 from penstock.replay.scope import utc
-from penstock.services.druid import Druid
-from penstock.services.flink import Flink
-from penstock.services.kafka import Kafka, Record
-from penstock.services.registry import Registry
+from penstock.services.kafka import Record
 from penstock.settings import Settings
 from penstock.topics import dlq_topic, late_topic
 from penstock.wait import Pending, until
@@ -80,7 +77,7 @@ class Deployed:
         if not self.newest or not isinstance(self.pipeline.transform, Aggregate):
             return
         wanted = self.newest[0] - millis(self.pipeline.source.out_of_orderness) - 1
-        flink, name = Flink(self.settings.env.flink), job_name(self._stream)
+        flink, name = self.services.flink, job_name(self._stream)
 
         def reached() -> bool | Pending:
             job = next((job for job in flink.jobs() if job.name == name and job.running), None)
@@ -107,7 +104,7 @@ class Deployed:
 
     def sql(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         """Return what Druid answers to a query, `%(name)s` filled by parameters, as it is now."""
-        return Druid(self.settings.env.druid).sql(query, parameters or None)
+        return self.services.druid.sql(query, parameters or None)
 
     def late(self) -> list[Record]:
         """Return what came too late for its window, or dated too early, as it was sent."""
@@ -119,12 +116,11 @@ class Deployed:
 
     @property
     def _stream(self) -> str:
-        records = Registry(self.settings.env, Kafka(self.settings.env.kafka)).read()
-        return deployed(self.pipeline, records.get(self.pipeline.name)).stream
+        return stream(self.pipeline.name, self.services.registry.read().get(self.pipeline.name))
 
     def _read(self, topic: str) -> Iterator[Record]:
         self.verify()
-        kafka = Kafka(self.settings.env.kafka)
+        kafka = self.services.kafka
         for batch in kafka.read(topic, kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)):
             yield from batch
 
