@@ -53,6 +53,15 @@ class Facts:
     suspended: bool = False
 
 
+def not_ended(name: str, services: Services) -> tuple[Replay, ...]:
+    """Return a pipeline's replays that are to be published and have not ended."""
+    return tuple(
+        replay
+        for replay in services.replays.read().values()
+        if replay.pipeline == name and replay.status == "running" and not replay.asked.dry_run
+    )
+
+
 def look(pipeline: Pipeline, scope: Scope, services: Services) -> Facts:
     """Look at the log, the live job, free slots, the supervisor and other replays of the pipeline."""
     record = services.registry.read().get(pipeline.name)
@@ -64,11 +73,7 @@ def look(pipeline: Pipeline, scope: Scope, services: Services) -> Facts:
         foreign = f"Druid has no supervisor {pipeline.name}"
     elif STAMP not in supervisor.context:
         foreign = f"Druid's supervisor {pipeline.name} was not made by Penstock"
-    others = tuple(
-        other
-        for other in services.replays.read().values()
-        if other.pipeline == pipeline.name and other.status == "running" and not other.asked.dry_run
-    )
+    others = not_ended(pipeline.name, services)
     return Facts(
         live=live(pipeline, record, services),
         log=log_facts(pipeline.source, scope, services.kafka),

@@ -25,7 +25,7 @@ from penstock.replay import acts, launch
 from penstock.replay import publish as publishing
 from penstock.replay.acts import STEADY, Work
 from penstock.replay.derive import batch_job_id, task_id
-from penstock.replay.facts import Facts, look
+from penstock.replay.facts import Facts, look, not_ended
 from penstock.replay.record import Asked, Replay
 from penstock.replay.scope import Scope, widened
 from penstock.replay.steps import (
@@ -46,6 +46,7 @@ from penstock.replay.steps import (
     Stop,
     Switch,
     Verify,
+    in_the_way,
     plan,
     steps,
 )
@@ -172,13 +173,11 @@ def _noted(work: Work, replay: Replay) -> Replay:
     if replay.asked.dry_run or work.services.replays.read().get(replay.id) is not None:
         return work.save(replay)
     with publishing.locked(work, f"replay --id {replay.id}"):
-        for other in work.services.replays.read().values():
-            theirs = other.pipeline == replay.pipeline and other.status == "running" and not other.asked.dry_run
-            if theirs and other.overlaps(replay.asked.wide_start, replay.asked.wide_end):
-                raise RefusedError(
-                    f"replay {other.id} of the same range was begun meanwhile",
-                    hint=f"`penstock replay --id {other.id}` finishes it",
-                )
+        for other in in_the_way(work.scope, not_ended(replay.pipeline, work.services)):
+            raise RefusedError(
+                f"replay {other.id} of the same range was begun meanwhile",
+                hint=f"`penstock replay --id {other.id}` finishes it",
+            )
         return work.save(replay)
 
 

@@ -226,10 +226,7 @@ def refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> 
         found.append(Refusal(facts.foreign, "`penstock apply` makes it ours; a datasource of others is never replaced"))
     found += _of_the_job(pipeline, scope, replay, facts)
     found += log_refusals(pipeline, facts)
-    found += unfinished(
-        replay,
-        [it for it in facts.others if scope.closed_at is None or it.handover or it.overlaps(scope.start, scope.end)],
-    )
+    found += unfinished(replay, in_the_way(scope, facts.others))
     if facts.slots < 1:
         way = "stop a job, or raise taskmanager.numberOfTaskSlots"
         found.append(Refusal("Flink has no free slot for the computation", way))
@@ -237,6 +234,11 @@ def refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> 
         way = "`penstock apply` resumes it"
         found.append(Refusal(f"Druid's supervisor {pipeline.name} is suspended: its rows can't be handed off", way))
     return found
+
+
+def in_the_way(scope: Scope, others: Sequence[Replay]) -> list[Replay]:
+    """Return those of a pipeline's replays that have not ended beside which one of this range can't run."""
+    return [it for it in others if scope.closed_at is None or it.handover or it.overlaps(scope.start, scope.end)]
 
 
 def unfinished(replay: Replay, others: Sequence[Replay]) -> list[Refusal]:
