@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock import Select
-from penstock.errors import BusyError, NotEqualError, PenstockError, RefusedError, UnavailableError
+from penstock.errors import NotEqualError, PenstockError, RefusedError, UnavailableError
 from penstock.lifecycle import start, stop
 from penstock.pipeline import Pipeline
-from penstock.replay import acts, publish
+from penstock.replay import publish
 from penstock.replay.derive import BatchSpec, batch_job_id
 from penstock.replay.render import verdict
-from penstock.replay.run import abandon, new_id, only_one, run
+from penstock.replay.run import abandon, only_one
 from penstock.services.flink import Job, local
 
 from ..memory import Crash, Fault
@@ -255,7 +253,6 @@ def test_a_job_that_goes_back_behind_the_windows_is_looked_at_again(tmp_path: Pa
 
 def test_without_the_hand_off_rows_would_be_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the step is for: the naive replay, whose total is checked only after the harm is done."""
-    from penstock.replay import publish
 
     life = lived(tmp_path)
     monkeypatch.setattr(publish, "hand_off", lambda work, replay: replay)
@@ -402,64 +399,3 @@ def test_a_job_that_was_stopped_before_stays_stopped(tmp_path: Path) -> None:
     assert life.replay().status == "done"
     assert life.registry.read()["sales_raw"].status == "stopped"
     assert not [job for job in life.flink.jobs() if job.live]
-
-
-def test_of_two_that_were_planned_at_once_one_is_begun(tmp_path: Path) -> None:
-    life = lived(tmp_path)
-    first, second = life.planned("r1"), life.planned("r2")
-    life.replays.write(first)
-    with pytest.raises(RefusedError, match="replay r1 of the same range was begun meanwhile"):
-        run(life.pipeline, second, life.services(), life.settings, timeout=0.2, steady=0.0)
-    assert "r2" not in life.replays.read()
-    assert run(life.pipeline, first, life.services(), life.settings, timeout=0.2, steady=0.0).status == "done"
-    assert run(life.pipeline, second, life.services(), life.settings, timeout=0.2, steady=0.0).status == "done"
-
-
-def test_a_lock_that_another_holds_for_a_while_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    life, held = lived(tmp_path, RAW), [True, True, True]
-    go_on = acts.start
-
-    def busy(*words: Any, **options: Any) -> Any:
-        if held:
-            held.pop()
-            raise BusyError("test is being changed by another process")
-        return go_on(*words, **options)
-
-    monkeypatch.setattr(acts, "start", busy)
-    assert life.replay(timeout=5).status == "done"
-    assert held == []
-
-
-def test_given_up_after_the_declaration_has_changed_what_ran_goes_on(tmp_path: Path) -> None:
-    life, counter = lived(tmp_path / "whole", RAW), Fault()
-    life.replay(fault=counter)
-    life = lived(tmp_path / "it", RAW)
-    ran = life.registry.read()["sales_raw"].version
-    with pytest.raises(Crash):
-        life.replay(fault=Fault(counter.calls.index("submit_batch") + 1))
-    changed = replace(RAW, transform=Select(columns=["id", "at"]))
-    abandon(changed, life.replays.read()["r1"], life.services(), life.settings, timeout=5)
-    record = life.registry.read()["sales_raw"]
-    assert (record.version, record.status) == (ran, "running")
-
-
-def test_a_druid_that_is_away_is_not_one_that_serves_other_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    life = lived(tmp_path)
-    totals = publish.totals
-
-    def away(work: Any, end: int | None = None) -> Any:
-        if "publish" in life.replays.read()["r1"].done:
-            raise UnavailableError("Druid's broker does not answer")
-        return totals(work, end)
-
-    monkeypatch.setattr(publish, "totals", away)
-    with pytest.raises(UnavailableError):
-        life.replay()
-
-
-def test_an_id_tells_nobody_elses_replay_however_long_the_name() -> None:
-    first, second = new_id("p" * 63), new_id("p" * 63)
-    assert first != second
-    assert max(len(f"{prefix}-{first}") for prefix in ("repair", "upgrade")) <= 80
