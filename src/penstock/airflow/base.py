@@ -97,7 +97,7 @@ class PenstockOperator(BaseOperator):
                 break
             if self.deferrable:
                 self.log.info("deferred: %s", seen)
-                trigger = ServiceTrigger(as_dict(self.watch(context)), until, EVERY)
+                trigger = ServiceTrigger(as_dict(self.watch(context)), until, EVERY, seen)
                 self.defer(trigger=trigger, method_name="go_on", kwargs={"until": until})
             time.sleep(min(EVERY, max(0.0, until - time.time())))
         self._give_up(context)
