@@ -77,8 +77,12 @@ class PenstockOperator(BaseOperator):
         return PenstockHook(self.conn_id, project=self.project, environment=self.environment)
 
     def execute(self, context: Any) -> Any:
-        seconds = self.deadline.total_seconds() if isinstance(self.deadline, timedelta) else float(self.deadline)
-        return self.go_on(context, time.time() + seconds)
+        return self.go_on(context, time.time() + self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Return how long a try may take."""
+        return self.deadline.total_seconds() if isinstance(self.deadline, timedelta) else float(self.deadline)
 
     def go_on(self, context: Any, until: float = 0.0, event: Any = None) -> Any:
         """Act, or act again; `until` is the deadline in epoch seconds, `event` what a trigger has seen.
