@@ -13,7 +13,7 @@ import re
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -131,8 +131,14 @@ class PenstockOperator(BaseOperator):
             self.log.warning("what was begun could not be cancelled: %s", error.message)
 
     def on_kill(self) -> None:
+        """End what this process has begun, then what it has begun elsewhere; Airflow gives it five seconds."""
+        import psutil
         from airflow.sdk import get_current_context
 
+        # Left alone, the planner of a job would submit it after all.
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
         self._give_up(get_current_context())
 
     # For those that derive from it.

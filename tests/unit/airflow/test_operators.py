@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,6 +154,18 @@ def test_a_wait_gives_up_its_place_and_keeps_its_deadline(world: World) -> None:
     with pytest.raises(TaskDeferred) as again:  # as `DAG.test` resumes it
         task(Waits, world, deferrable=True).go_on({}, event={"seen": "job x is RUNNING", "until": arguments["until"]})
     assert again.value.kwargs == deferred.value.kwargs
+
+
+def test_a_kill_ends_what_its_process_has_begun_before_it_cancels(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a planner submits a job after it was cancelled."""
+    planner = subprocess.Popen(["sleep", "60"])
+    ended: list[int | None] = []
+    monkeypatch.setattr(base, "cancel", lambda watch: ended.append(planner.wait(10)))
+    monkeypatch.setattr("airflow.sdk.get_current_context", dict)
+    task(Waits, world).on_kill()
+    assert ended == [-signal.SIGKILL]
 
 
 def test_a_batch_task_is_run_once_and_cancelled_at_its_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
