@@ -33,8 +33,6 @@ from ..dag_runs import Airflow
 #: The file of DAGs, and the one pipeline.
 FILE = "operators.py"
 PIPELINE = "visits"
-#: The replay that is noted, and not finished, while the services fail.
-HELD = "held"
 
 
 @dataclass
@@ -44,9 +42,11 @@ class Stage:
     shop: Cli
     airflow: Airflow
     outcomes: dict[tuple[str, str], str] = field(default_factory=dict)
-    words: dict[str, list[str]] = field(default_factory=dict)
+    words: dict[str, dict[str, str]] = field(default_factory=dict)
     filled: bool = False
     runs: int = 0
+    #: The replay that is noted, and not finished, while the services fail.
+    held: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -156,7 +156,9 @@ class Stage:
 
     def hold(self) -> None:
         """Note a replay that is not finished."""
-        assert self.airflow.run(FILE, HELD, self.at())["state"] == "success"
+        at = self.at()
+        self.held = f"held-{self.runs}"
+        assert self.airflow.run(FILE, "held", at, held=self.held)["state"] == "success"
 
     def abandon(self) -> None:
         """Give up what is not finished."""
@@ -184,14 +186,16 @@ class Stage:
 
     def row(self, dag: str, fault: str) -> dict[str, dict[str, Any]]:
         """Run all operators under a fault; note and return what became of each: `what`, `words`, and the `try`."""
-        log = self.airflow.run(FILE, dag, self.at())["log"]
+        log = self.airflow.run(FILE, dag, self.at(), held=self.held)["log"]
         told = [json.loads(line.partition("@told ")[2]) for line in log.splitlines() if "@told " in line]
         found = {it["task"]: it for it in told}
         for name, it in found.items():
             self.outcomes[name, fault] = it["what"]
-            line = re.sub(r"[0-9a-f]{8,}|\d+", "N", it["words"].split("\n")[0])[:200]
-            if line and line not in self.words.setdefault(fault, []):
-                self.words[fault].append(line)
+            # Its message, and what it says is to be done; once, whatever ids, ports and times are in it.
+            line = "; ".join(part.strip() for part in it["words"].split("\n"))
+            key = re.sub(r"[0-9a-f]{8,}|\d+", "", line)
+            if line:
+                self.words.setdefault(fault, {}).setdefault(key, line)
             print(f"{fault}: {name}: {it['what']} ({it['try']}): {it['words']}", flush=True)
         return found
 
