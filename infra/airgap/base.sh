@@ -53,7 +53,9 @@ for number, text in enumerate(own):
 PYTHON
 chroot "$root" update-ca-certificates > /dev/null 2>&1
 chroot "$root" apt-get clean
-rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/usr/share/{doc,man,locale,info}/* "$root"/var/log/*.log
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/usr/share/{doc,locale,info}/* "$root"/var/log/*.log
+# The directories stay: packages put links into them.
+find "$root/usr/share/man" -type f -delete
 
 # Several clients bring certificates of their own unless told otherwise.
 tar --directory "$root" --create . | docker import --message "Debian 12 by debootstrap" \
