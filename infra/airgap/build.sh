@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Build every image of the stack on a host that reaches package registries only; a second time from cached layers.
+#   make secrets && infra/airgap/build.sh && docker compose -f docker-compose.yml -f compose.airgap.yml up --wait
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+infra/airgap/base.sh
+exec docker compose --file docker-compose.yml --file compose.airgap.yml --profile demo build "$@"
