@@ -107,7 +107,9 @@ def main() -> None:
     if wanted - there:
         for future in admin.create_acls(sorted(wanted - there), request_timeout=TIMEOUT).values():
             future.result()
-    print(f"{len(users())} users; {len(wanted - there)} rights given, {len(there - wanted)} taken, {len(wanted)} in all")
+    print(
+        f"{len(users())} users; {len(wanted - there)} rights given, {len(there - wanted)} taken, {len(wanted)} in all"
+    )
 
 
 if __name__ == "__main__":
