@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.compose import awaited, megabytes, problems
+from tests.compose_rules import awaited, megabytes, problems
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
