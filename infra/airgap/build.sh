@@ -5,4 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 infra/airgap/base.sh
-exec docker compose --file docker-compose.yml --file compose.airgap.yml --profile demo build "$@"
+# One service for each image: the others take it by its tag.
+[ $# -gt 0 ] || set -- zookeeper kafka postgres druid-coordinator flink-jobmanager airflow-scheduler
+exec docker compose --file docker-compose.yml --file compose.airgap.yml build "$@"
