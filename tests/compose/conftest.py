@@ -1,4 +1,7 @@
-"""One engine, one build, one stack for all tests of this folder, taken down at their end."""
+"""One engine, one build, one stack for all tests of this folder, taken down at their end.
+
+While a test is being written, `PENSTOCK_COMPOSE_KEPT=<folder>` uses the stack of that folder again and leaves it up.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,8 @@ def engine(clock: Clock) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def built(engine: str, clock: Clock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """Every image, built; the project is there, and nothing of it runs."""
-    compose = Compose(tmp_path_factory.mktemp("compose"))
+    kept = os.environ.get("PENSTOCK_COMPOSE_KEPT")
+    compose = Compose(Path(kept) if kept else tmp_path_factory.mktemp("compose"))
     started = time.monotonic()
     passed(
         subprocess.run(
@@ -65,7 +69,8 @@ def built(engine: str, clock: Clock, tmp_path_factory: pytest.TempPathFactory) -
     )
     clock.time("images, from what was cached", started)
     yield compose
-    compose.call("--profile", "demo", "down", "--volumes", "--remove-orphans", "--timeout", "5")
+    if not kept:
+        compose.call("--profile", "demo", "down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +99,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the page's section after a run of everything that passed."""
     ran = {item.path.stem for item in session.items if item.path.parent == Path(__file__).parent}
     there = {path.stem for path in Path(__file__).parent.glob("test_*.py")}
-    if exitstatus != 0 or ran != there or os.environ.get("PENSTOCK_COMPOSE_PAGE") == "0":
+    if exitstatus != 0 or ran != there or "PENSTOCK_COMPOSE_KEPT" in os.environ:
         return
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     about = f"{when} UTC, {os.cpu_count()} cores, {session.testscollected} tests passed."

@@ -35,15 +35,23 @@ def free_ports(count: int) -> list[int]:
 
 
 class Compose:
-    """One project of compose: its commands, and `penstock` on the host as its user."""
+    """One project of compose: its commands, and `penstock` on the host as its user.
+
+    Its name, passwords and ports are in `folder`; a second one of the same folder is the same project.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.project = f"penstock-airgap-{secrets.token_hex(4)}"
         self.env_file = folder / ".env"
         subprocess.run([sys.executable, ROOT / "infra/compose/make_secrets.py"], cwd=folder, check=True)
         lines = self.env_file.read_text(encoding="utf-8").splitlines()
         self.secrets = dict(line.split("=", 1) for line in lines)
-        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        known = folder / "project.json"
+        if not known.exists():
+            ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+            known.write_text(json.dumps({"project": f"penstock-airgap-{secrets.token_hex(4)}", "ports": ports}))
+        found = json.loads(known.read_text(encoding="utf-8"))
+        self.project: str = found["project"]
+        self.ports: dict[str, int] = found["ports"]
 
     @property
     def environ(self) -> dict[str, str]:
