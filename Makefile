@@ -1,7 +1,7 @@
 # Penstock.  `make help` lists the targets; each installs what it needs, and is quick when that is there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check test up down demo bench soak lock golden clean
+.PHONY: help setup check test up secrets down demo bench soak compose-test lock golden clean
 
 UV_VERSION := 0.13.9
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := .venv/bin
 SPEEDUP ?= 432000
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .venv/.synced: requirements.lock pyproject.toml
 	@echo "setting up .venv (half a minute when nothing is cached)"
@@ -48,6 +48,9 @@ test: setup ## the whole suite, on a stack of its own
 up: setup ## start the native stack
 	@$(BIN)/penstock up
 
+secrets: ## write .env for docker-compose.yml: generated passwords, never overwritten
+	@$(PYTHON) infra/compose/make_secrets.py
+
 down: setup ## stop the native stack
 	@$(BIN)/penstock down
 
@@ -60,8 +63,13 @@ bench: setup ## measure, and print one table
 soak: setup $(CHROMEDRIVER) ## the long drills: kill everything, prove nothing is lost
 	@for file in tests/soak/test_*.py; do $(BIN)/pytest -q -s $$file || exit 1; done
 
+compose-test: setup ## docker compose on images built here: demo, replay, kills, backup (docs/airgap.md)
+	@$(BIN)/pytest -q -s tests/compose
+
 lock: .venv/.synced ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --generate-hashes --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --generate-hashes --extra flink --extra airflow --extra postgres --extra demo \
+		--python-version 3.11 --constraints requirements.lock pyproject.toml -o infra/images/requirements.lock
 
 golden: setup ## write the golden files anew; read the diff
 	@$(BIN)/pytest -q tests/golden --write-golden

@@ -39,10 +39,10 @@ PATIENCE = 120
 
 
 class Api:
-    """Airflow's public API as its admin."""
+    """Airflow's public API as its admin: of the native stack, or where `to` says."""
 
-    def __init__(self, settings: Settings) -> None:
-        found = access(settings)
+    def __init__(self, to: Settings | Access) -> None:
+        found = to if isinstance(to, Access) else access(to)
         assert found is not None, "Airflow was not started"
         self.access = found
         self._client = httpx.Client(base_url=found.url, timeout=60, trust_env=False)

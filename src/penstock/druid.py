@@ -22,9 +22,9 @@ def supervisor_spec(pipeline: Pipeline, env: Environment) -> dict[str, Any]:
                 "topic": out_topic(pipeline.stream),
                 "inputFormat": {"type": "json"},
                 "consumerProperties": {
-                    "bootstrap.servers": env.kafka.bootstrap,
+                    **env.kafka.given(),
                     "isolation.level": "read_committed",
-                    **env.kafka.client,
+                    **env.druid.consumer,
                 },
                 "useEarliestOffset": True,
                 "taskCount": 1,

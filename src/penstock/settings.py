@@ -6,6 +6,7 @@ The environment is read here and nowhere else, in `load_settings`, never at impo
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,16 +42,55 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class InsideSettings(_Section):
+    """How Flink's jobs and Druid's supervisors reach the brokers, where that differs from how Penstock does.
+
+    What they are given is kept and shown by Flink and Druid: it names no secret.  Their JVMs learn users and passwords
+    in other ways: Flink's by a JAAS file, Druid's by `[env.X.druid.consumer]`.
+    """
+
+    bootstrap: str
+    client: dict[str, str] = {}
+
+    @field_validator("client")
+    @classmethod
+    def _open(cls, value: dict[str, str]) -> dict[str, str]:
+        if found := secret_properties(value):
+            raise ValueError(f"{', '.join(found)} would be kept and shown by Flink and Druid")
+        return value
+
+
+def secret_properties(client: Mapping[str, str]) -> list[str]:
+    """Return those of a Kafka client's properties whose values are nobody else's business."""
+    return [key for key in client if re.search(r"jaas|password|secret|credential|key$", key)]
+
+
 class KafkaSettings(_Section):
     """`client` holds librdkafka/Java client properties that both understand (SASL, TLS), with `${NAME}` for secrets.
 
+    `inside` is what jobs and supervisors are given in place of `bootstrap` and `client`.
     `replay_bytes_per_second` is the most that a pipeline's replays fetch from each broker; None sets no limit.
     """
 
     bootstrap: str = "127.0.0.1:19092"
     replication: int = Field(1, ge=1)
     client: dict[str, str] = {}
+    inside: InsideSettings | None = None
     replay_bytes_per_second: float | None = Field(None, gt=0)
+
+    def given(self) -> dict[str, str]:
+        """Return the properties by which a job or a supervisor reaches the brokers.
+
+        Raises DeclarationError where they would hold a secret.
+        """
+        if self.inside is not None:
+            return {"bootstrap.servers": self.inside.bootstrap, **self.inside.client}
+        if found := secret_properties(self.client):
+            raise DeclarationError(
+                f"kafka.client: jobs and supervisors would be given {', '.join(found)}, which Flink and Druid show",
+                hint="say what they are given in [env.X.kafka.inside], without secrets (docs/compose.md)",
+            )
+        return {"bootstrap.servers": self.bootstrap, **self.client}
 
 
 class FlinkSettings(_Section):
@@ -69,10 +109,16 @@ class FlinkSettings(_Section):
 
 
 class DruidSettings(_Section):
+    """Where Druid asks for a name and password, they are in its addresses: `http://name:password@host`.
+
+    `consumer` are properties of a supervisor's consumer beside Kafka's own, such as a `druid.dynamic.config.provider`.
+    """
+
     broker: str = "http://127.0.0.1:19082"
     coordinator: str = "http://127.0.0.1:19090"
     task_duration: str = "PT15M"
     replicas: int = Field(1, ge=0)
+    consumer: dict[str, Any] = {}
 
 
 class MaintenanceSettings(_Section):
@@ -176,7 +222,9 @@ def load_settings(
         environments = {"native": {}, **table.get("env", {})}
         if name not in environments:
             raise DeclarationError(f"{file}: no environment {name!r}; there are: {', '.join(environments)}")
-        sections = _expand(environments[name], environ)
+        sections = dict(environments[name])
+        secrets = _secrets(root, sections.pop("secrets", None))
+        sections = _expand(sections, {**secrets, **environ})
         if name == "native":
             sections = _merge(_native_addresses(stack), sections)
         return Settings(
@@ -201,6 +249,18 @@ def overridden(settings: Settings, table: Mapping[str, Any], secrets: Mapping[st
         return settings.model_copy(update={"env": Environment(name=settings.env.name, **sections)})
     except ValidationError as error:
         raise DeclarationError([_problem(place, item) for item in error.errors()]) from None
+
+
+def _secrets(root: Path, name: str | None) -> dict[str, str]:
+    """Read the lines NAME=value of an environment's file of secrets; where there is none, the environment has them."""
+    try:
+        text = (root / name).read_text(encoding="utf-8") if name else ""
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DeclarationError(f"{root / str(name)}: can't be read: {error.strerror}") from None
+    lines = (line.strip() for line in text.splitlines())
+    return {key.strip(): value for key, _, value in (it.partition("=") for it in lines if it and it[0] != "#")}
 
 
 def _problem(file: Path | str, item: Any) -> str:
@@ -233,21 +293,25 @@ def _native_addresses(stack: StackSettings) -> dict[str, Any]:
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+        merged[key] = {**(merged.get(key) or {}), **value} if isinstance(value, dict) else value
     return merged
 
 
 def _expand(value: Any, environ: Mapping[str, str]) -> Any:
-    """Replace `${NAME}` by the environment's value; a missing one is a mistake, not an empty string."""
+    """Replace `${NAME}` and `${NAME:-default}` by the environment's value.
+
+    A missing one without a default is a mistake, not an empty string.
+    """
     if isinstance(value, dict):
         return {key: _expand(item, environ) for key, item in value.items()}
     if isinstance(value, str) and "${" in value:
-        import re
 
         def secret(match: re.Match[str]) -> str:
+            if match[2] is not None:
+                return environ.get(match[1]) or match[2]
             if match[1] not in environ:
                 raise DeclarationError(f"{FILE}: ${{{match[1]}}} is not set", hint=f"export {match[1]}=...")
             return environ[match[1]]
 
-        return re.sub(r"\$\{(\w+)\}", secret, value)
+        return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", secret, value)
     return value

@@ -16,6 +16,7 @@ from penstock import render
 from penstock.errors import DeclarationError
 from penstock.plan import FLAGS, parse_allow, plan
 from penstock.services.flink import RestorePoint
+from penstock.settings import InsideSettings
 from penstock.stack.parts import part_named
 from penstock.steps import (
     AddPartitions,
@@ -250,17 +251,23 @@ def test_a_supervisor_not_running_without_a_known_problem_points_to_logs_that_ex
 def test_secrets_of_the_client_are_in_no_plan(world: World) -> None:
     secret = {"sasl.jaas.config": 'password="hunter2"'}
     env = world.settings.env
-    kafka = env.kafka.model_copy(update={"client": secret})
-    world.settings = world.settings.model_copy(update={"env": env.model_copy(update={"kafka": kafka})})
+
+    def reach(inside: InsideSettings | None) -> None:
+        kafka = env.kafka.model_copy(update={"client": secret, "inside": inside})
+        world.settings = world.settings.model_copy(update={"env": env.model_copy(update={"kafka": kafka})})
+
+    reach(None)
+    with pytest.raises(DeclarationError, match=r"jobs and supervisors would be given sasl\.jaas\.config"):
+        world.plan([windowed()])
+    reach(InsideSettings(bootstrap="kafka:9092", client={"sasl.mechanism": "PLAIN"}))
     made = [world.plan([windowed()])]
     world.apply([windowed()])
     made.append(world.plan([windowed(segment="day")]))
     shown = json.dumps([plan_to_json(item) for item in made]) + "".join(render.markdown(item) for item in made)
     assert "hunter2" not in shown
-    assert (
-        "hunter2"
-        not in world.state().replace(json.dumps(world.druid.supervisors()["sales"].spec), "").split('"supervisors"')[0]
-    )
+    assert "hunter2" not in world.state(), "what Kafka, Flink and Druid keep"
+    given = world.druid.supervisors()["sales"].spec["spec"]["ioConfig"]["consumerProperties"]
+    assert given["bootstrap.servers"] == "kafka:9092" and given["sasl.mechanism"] == "PLAIN"
 
 
 # What is no longer declared.

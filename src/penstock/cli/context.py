@@ -40,6 +40,12 @@ class Context:
 
         return connect(self.settings)
 
+    def needs_files(self, verb: str) -> None:
+        """Raise DeclarationError where this machine does not see the files that Flink and Penstock share."""
+        from penstock.elsewhere import refuse_without_files
+
+        refuse_without_files(self.settings, verb, sys.argv[1:])
+
     def pipelines(self, names: Sequence[str] = ()) -> list[Pipeline]:
         """Return the declared pipelines, or those named; a name that is not declared is a mistake."""
         from penstock.load import named

@@ -45,6 +45,8 @@ def repair(  # noqa: PLR0913  (a command's options)
 ) -> None:
     """Count late records after all, and mend what verify names: replay just the segments that they belong to."""
     owner: Context = context.obj
+    if not plan_only:
+        owner.needs_files("repair")
     if due:
         if start is not None or end is not None:
             raise DeclarationError("--due looks at all that is late: --from and --to don't go with it")

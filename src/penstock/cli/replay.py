@@ -44,6 +44,8 @@ def replay(  # noqa: PLR0913  (a command's options)
     from penstock.replay.run import run
 
     owner: Context = context.obj
+    if not plan_only:
+        owner.needs_files("replay")
     request = Request(pipeline, start, end, dry_run, rate, reason, name)
     begun = begin(request, owner.pipelines, owner.services, owner.settings)
     if begun.plan is not None:
@@ -89,6 +91,7 @@ def replays(
         if give_up not in known:
             there = ", ".join(name for name, it in known.items() if it.status == "running") or "none"
             raise DeclarationError(f"there is no replay {give_up!r}; unfinished ones: {there}")
+        owner.needs_files("replays --abandon")
         (declared,) = owner.pipelines([known[give_up].pipeline])
         with rich_progress(f"abandon {give_up}") as progress:
             done = abandon(declared, known[give_up], owner.services, owner.settings, progress=progress, timeout=timeout)

@@ -37,7 +37,7 @@ def up(
     from penstock import stack
     from penstock.wait import rich_progress
 
-    settings = _settings(context)
+    settings = _native(context, "up")
     with rich_progress("up") as progress:
         parts = stack.up(settings, progress, without=without or ())
     console().print(status_table(parts))
@@ -49,7 +49,7 @@ def down(context: typer.Context) -> None:
     from penstock import stack
     from penstock.wait import rich_progress
 
-    settings = _settings(context)
+    settings = _native(context, "down")
     with rich_progress("down") as progress:
         stack.down(settings, progress)
     sys.stdout.write(f"stopped; data stays in {settings.stack.state}\n")
@@ -62,6 +62,7 @@ def status(
 ) -> None:
     """Show each part of the stack: state, health, address, memory.  Exit code 5 when one is not healthy.
 
+    In another environment than native: whether each service answers.
     With a pipeline's name: watermarks, lag, records, checkpoints, backpressure, what Druid serves, the last DAG runs.
     """
 
@@ -72,6 +73,9 @@ def status(
         return
 
     settings = _settings(context)
+    if settings.env.name != "native":
+        _reached(settings, as_json)
+        return
     parts = stack.status(settings)
     if as_json:
         print_json([asdict(part) for part in parts])
@@ -79,6 +83,25 @@ def status(
         console().print(status_table(parts))
         sys.stdout.write(airflow_line(settings))
     if not all(part.healthy for part in parts):
+        raise typer.Exit(5)
+
+
+def _reached(settings: Settings, as_json: bool) -> None:
+    from rich.table import Table
+
+    from penstock.elsewhere import reached
+
+    found = reached(settings)
+    if as_json:
+        print_json([asdict(item) for item in found])
+    else:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("service", "address", "state"):
+            table.add_column(title)
+        for item in found:
+            table.add_row(item.name, item.address, item.state)
+        console().print(table)
+    if any(item.state != "answers" for item in found):
         raise typer.Exit(5)
 
 
@@ -115,7 +138,7 @@ def logs(
     """Show what the parts have logged."""
     from penstock import stack
 
-    for line in stack.logs(_settings(context), part, lines, follow):
+    for line in stack.logs(_native(context, "logs"), part, lines, follow):
         sys.stdout.write(line + "\n")
 
 
@@ -148,6 +171,14 @@ def doctor(
 def _settings(context: typer.Context):  # type: ignore[no-untyped-def]
     owner: Context = context.obj
     return owner.settings
+
+
+def _native(context: typer.Context, verb: str) -> Settings:
+    from penstock.elsewhere import require_native
+
+    settings: Settings = _settings(context)
+    require_native(settings, verb)
+    return settings
 
 
 def status_table(parts: list[PartStatus]) -> Table:

@@ -76,6 +76,8 @@ def run_upgrade(
     from penstock.replay.record import to_json
     from penstock.upgrade import begin, upgrade
 
+    if not plan_only:
+        owner.needs_files("upgrade")
     begun = begin(declared, request, owner.services, owner.settings)
     if plan_only and begun is not None and begun.plan is None:
         raise RefusedError(f"upgrade {begun.replay.id} is not finished", hint="without --plan it goes on")

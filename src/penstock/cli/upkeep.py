@@ -45,6 +45,7 @@ def maintain(
     from penstock.wait import rich_progress
 
     owner: Context = context.obj
+    owner.needs_files("maintain")
     pipelines = owner.pipelines()
     due = plan(pipelines, owner.services, owner.settings)
     accounts = report(pipelines, owner.services)

@@ -5,8 +5,11 @@ Set in the planner's JVM: librdkafka's admin client knows no quotas, Java's is t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from penstock.settings import KafkaSettings
 
 #: Bytes a second that a consumer may fetch from one broker.
 FETCHED = "consumer_byte_rate"
@@ -14,6 +17,16 @@ FETCHED = "consumer_byte_rate"
 TIMEOUT = 30
 #: Answers of a cluster that lets us set no quotas, or has none: then there is none to take away either.
 _NONE_TO_LIFT = ("ClusterAuthorizationException", "UnsupportedVersionException")
+
+
+#: Where Flink's Kafka connector keeps Kafka's clients, login modules among them.
+_SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka."
+
+
+def quota_client(kafka: KafkaSettings) -> dict[str, str]:
+    """Return the properties by which the planner's Java client reaches the brokers, as Penstock itself does."""
+    client = {key: re.sub(r"(?<![\w.])org\.apache\.kafka\.", _SHADED, value) for key, value in kafka.client.items()}
+    return {"bootstrap.servers": kafka.bootstrap, **client}
 
 
 class QuotaError(Exception):

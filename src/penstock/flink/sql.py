@@ -49,12 +49,7 @@ def offsets(found: Mapping[int, int]) -> str:
 
 def kafka_options(env: Environment) -> dict[str, str]:
     """Return how any table reaches the brokers."""
-    return {f"properties.{key}": value for key, value in kafka_client(env).items()}
-
-
-def kafka_client(env: Environment) -> dict[str, str]:
-    """Return the properties by which any of Java's clients reaches the brokers."""
-    return {"bootstrap.servers": env.kafka.bootstrap, **env.kafka.client}
+    return {f"properties.{key}": value for key, value in env.kafka.given().items()}
 
 
 def exactly_once(topic: str, prefix: str, flink: FlinkSettings) -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from penstock.errors import DeclarationError, PenstockError, UnavailableError
-from penstock.flink.quota import QuotaError, set_quotas
+from penstock.flink.quota import QuotaError, quota_client, set_quotas
 from penstock.flink.spec import JobSpec
 from penstock.settings import Settings
 from penstock.wait import Progress, Silent
@@ -65,7 +65,8 @@ def submit_batch(settings: Settings, spec: BatchSpec, progress: Progress | None 
 
     Its consumers' quotas are set first.
     """
-    request = {"rest": settings.env.flink.rest, "jobs": [asdict(spec) | {"plan": None}]}
+    client = quota_client(settings.env.kafka)
+    request = {"rest": settings.env.flink.rest, "jobs": [asdict(spec) | {"plan": None, "client": client}]}
     _run(request, settings.jars, settings.home / "logs", progress or Silent(), interpreter(settings))
 
 

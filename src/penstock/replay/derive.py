@@ -29,7 +29,7 @@ class BatchSpec:
     """All that the submission of a bounded job needs.  It writes files of JSON lines under the URI `folder`.
 
     `low`, `high` and `scope` are what it was derived from.  `quotas` limit its consumers: client id to bytes a second
-    from each broker, None for no limit; `client` are the properties by which they are set.
+    from each broker, None for no limit.
     """
 
     job_id: str
@@ -42,7 +42,6 @@ class BatchSpec:
     high: Offsets
     scope: Scope
     config: Mapping[str, str] = field(default_factory=dict)
-    client: Mapping[str, str] = field(default_factory=dict)
     quotas: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -93,7 +92,6 @@ def batch_spec(  # noqa: PLR0913  (what it computes, from which records, how)
         high=dict(cut),
         scope=scope,
         config=_config(name, identity, parallelism),
-        client=sql.kafka_client(env),
         quotas=_quotas(pipeline, env, parallelism),
     )
 

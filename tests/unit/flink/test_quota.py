@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from penstock.flink.quota import QuotaError, set_quotas
+from penstock.flink.quota import QuotaError, quota_client, set_quotas
+from penstock.settings import InsideSettings, KafkaSettings
 
 
 class Brokers:
@@ -64,6 +65,15 @@ class Brokers:
 
     def _close(self) -> None:
         self.closed += 1
+
+
+def test_the_planner_reaches_the_brokers_as_penstock_does_by_the_modules_of_flinks_connector() -> None:
+    plain = 'org.apache.kafka.common.security.plain.PlainLoginModule required username="a" password="b";'
+    shaded = "org.apache.flink.kafka.shaded." + plain
+    inside = InsideSettings(bootstrap="kafka:9092")
+    for written in (plain, shaded):
+        kafka = KafkaSettings(bootstrap="127.0.0.1:1", client={"sasl.jaas.config": written}, inside=inside)
+        assert quota_client(kafka) == {"bootstrap.servers": "127.0.0.1:1", "sasl.jaas.config": shaded}
 
 
 def test_each_client_id_gets_its_quota_and_none_takes_one_away() -> None:

@@ -253,7 +253,6 @@ def test_a_limit_of_the_brokers_is_shared_by_the_subtasks_and_taken_away_again()
     assert spec(3e6).quotas == {f"{name}-0": 1.5e6, f"{name}-1": 1.5e6, f"{name}-verify": 3e6}
     assert set(spec(None).quotas.values()) == {None} and set(spec(None).quotas) == set(spec(3e6).quotas)
     assert f"'properties.client.id.prefix' = '{name}'" in spec(3e6).tables[0]
-    assert spec(3e6).client == {"bootstrap.servers": "127.0.0.1:19092", "sasl.mechanism": "PLAIN"}
     with pytest.raises(ValidationError, match="greater than 0"):
         spec(0)
     name = "the live job's consumers are named otherwise"
