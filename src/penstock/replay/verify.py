@@ -150,7 +150,6 @@ def _load_events(
     readable = oracle.events_query(topic, pipeline.transform.where, log="chunk" if whole else "readable")
     # Materialized: else each record is parsed once for the condition, and once more for the columns.
     query = f"WITH read AS MATERIALIZED ({readable}) SELECT * FROM read WHERE {in_range}"
-    connection.execute("SET threads = 1")
     for chunk in log:
         connection.register("chunk", chunk)
         if not whole:
