@@ -99,8 +99,8 @@ ROWS = {
         waits=True,
     ),
     "index": Row("druid:DruidIndexOperator", f"{DRUID}.submit_task", Stage.live, spares=_NO_JOB, waits=True),
-    # Without Druid there is nothing left to be repaired by then.
-    "repair": Row("replay:RepairOperator", f"{DRUID}.submit_task", Stage.late, spares=("Druid down",)),
+    # It asks Druid only where something is left to be repaired.
+    "repair": Row("replay:RepairOperator", f"{DRUID}.submit_task", Stage.late, may=("Druid down",)),
     "compact": Row("upkeep:MaintenanceOperator", f"{DRUID}.submit_task", Stage.fragments, lambda value: len(value) < 2),
     "rules": Row("upkeep:MaintenanceOperator", f"{DRUID}.set_rules", Stage.rules, lambda value: value == []),
     "delete": Row("upkeep:MaintenanceOperator", "shutil:rmtree", Stage.rubbish, lambda value: value == []),
