@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from penstock import expr, oracle
+from penstock import duck, expr, oracle
 from penstock.compare import differences, duplicates, identity, measure_columns
 from penstock.durations import millis
 from penstock.errors import NotEqualError, PenstockError
@@ -76,7 +76,7 @@ def read_log(
     At most `rate` records a second are read, under the name `client_id`, by which the brokers may limit it.
     """
     total = sum(max(0, high[partition] - low[partition]) for partition in high)
-    found = Log(duckdb.connect(), share=1 + total // ALL)
+    found = Log(duck.connect(), share=1 + total // ALL)
     try:
         log = paced(_chunks(kafka.read_arrow(pipeline.source.name, low, high, client_id=client_id)), rate)
         _load_broken(found.connection, pipeline, kafka, broken)
