@@ -1,7 +1,7 @@
 # Penstock.  `make help` lists the targets; each installs what it needs, and is quick when that is there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check test up secrets down demo bench soak compose-test lock golden clean
+.PHONY: help setup check test up secrets backup restore down demo bench soak compose-test lock golden clean
 
 UV_VERSION := 0.13.9
 PYTHON ?= python3
@@ -50,6 +50,13 @@ up: setup ## start the native stack
 
 secrets: ## write .env for docker-compose.yml: generated passwords, never overwritten
 	@$(PYTHON) infra/compose/make_secrets.py
+
+backup: ## archive the stack of docker-compose.yml as one set, stopped meanwhile: [TO=dir]
+	@$(PYTHON) infra/compose/backup.py backup $(TO)
+
+restore: ## bring such a set back, and verify it: FROM=dir [FORCE=1: remove what is there]
+	@test -n "$(FROM)" || { echo "name the set: make restore FROM=dir"; exit 2; }
+	@$(PYTHON) infra/compose/backup.py restore $(FROM) $(if $(FORCE),--force)
 
 down: setup ## stop the native stack
 	@$(BIN)/penstock down
