@@ -73,6 +73,8 @@ class Stage:
         if not self.filled:
             self.filled = True
             self.shop.produce(3_000, late=0.05, seed=1, start="2024-06-01T00:00", step=3_000)
+            self.healthy()
+            self.publish()
         self.healthy()
 
     def parts(self) -> None:
