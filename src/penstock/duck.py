@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ SHARE = "30%"
 
 def connect() -> duckdb.DuckDBPyConnection:
     """Return a database in memory; what does not fit goes to the directory for temporary files."""
-    # Its default is a directory beside the caller, who may not be allowed to write there.
-    spill = Path(tempfile.gettempdir()) / "penstock-duckdb"
+    # Its default is a directory beside the caller, who may not be allowed to write there.  Each database has one of its
+    # own: files are named alike, whoever writes them.  DuckDB makes it when it is needed, and takes it away.
+    spill = Path(tempfile.gettempdir()) / f"penstock-duckdb-{secrets.token_hex(8)}"
     return duckdb.connect(config={"memory_limit": SHARE, "temp_directory": str(spill)})

@@ -24,7 +24,15 @@ def test_what_does_not_fit_goes_to_the_directory_for_temporary_files(
         )
         ((count,),) = connection.execute("SELECT count(*) FROM wide").fetchall()
         assert count == 400_000
-        assert any((tmp_path / "penstock-duckdb").iterdir()) and not os.listdir(closed)
+        (spilled,) = tmp_path.glob("penstock-duckdb-*")
+        assert any(spilled.iterdir()) and not os.listdir(closed)
+    assert not spilled.exists()
+
+
+def test_two_databases_share_no_file() -> None:
+    with duck.connect() as one, duck.connect() as other:
+        places = [it.execute("SELECT current_setting('temp_directory')").fetchall() for it in (one, other)]
+    assert places[0] != places[1]
 
 
 def test_its_share_leaves_room_for_the_process_around_it() -> None:

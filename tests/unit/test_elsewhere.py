@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from penstock.elsewhere import refuse_without_files, require_native
+from penstock.elsewhere import reached, refuse_without_files, require_native
 from penstock.errors import DeclarationError
+from penstock.health import Finding
 from penstock.settings import Settings, load_settings
 
 TOML = """
@@ -42,3 +43,15 @@ def test_what_needs_files_that_are_not_here_is_refused_with_the_line_that_works(
 def test_files_that_are_here_or_will_be_and_those_in_a_store_refuse_nothing(tmp_path: Path) -> None:
     refuse_without_files(settings(tmp_path, f"{tmp_path}/not-yet", "compose"), "replay", [])
     refuse_without_files(settings(tmp_path, "s3://bucket/flink", "prod"), "replay", [])
+
+
+def test_status_tells_which_service_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    down = [Finding("", "Flink", "unavailable", "connection refused")]
+    monkeypatch.setattr("penstock.health.services_down", lambda _: down)
+    found = {item.name: item.state for item in reached(settings(tmp_path, "/nowhere/flink", "compose"))}
+    assert found == {
+        "Kafka": "answers",
+        "Flink": "unavailable: connection refused",
+        "Druid": "answers",
+        "Druid's broker": "answers",
+    }

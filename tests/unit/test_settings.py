@@ -46,6 +46,10 @@ def test_no_secret_is_in_what_jobs_and_supervisors_are_given(tmp_path: Path) -> 
     env = compose(tmp_path, SECRETS).env
     assert "kafka-secret" in env.kafka.client["sasl.jaas.config"] and "druid-secret" in env.druid.broker
     made = artefacts(env)
+    given = supervisor_spec(windowed(), env)["spec"]["ioConfig"]["consumerProperties"]
+    # Druid's own way to a variable of its environment.
+    provider = given["druid.dynamic.config.provider"]
+    assert provider == {"type": "environment", "variables": {"sasl.jaas.config": "PENSTOCK_KAFKA_JAAS"}}
     assert "secret" not in made and "SCRAM-SHA-512" in made and "'properties.bootstrap.servers' = 'kafka:9092'" in made
 
 

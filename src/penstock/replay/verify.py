@@ -146,17 +146,17 @@ def _load_events(
     fields = ", ".join(f"{expr.DUCKDB.name(item.name)} {DUCKDB_TYPES[item.type]}" for item in topic.fields)
     connection.execute(f"CREATE TABLE events (_partition INT, _offset BIGINT, _timestamp BIGINT, {fields})")
     connection.execute("CREATE TABLE counts (_segment BIGINT, n BIGINT)")
-    done = 0
+    done, whole = 0, connection.execute("FROM broken LIMIT 1").fetchone() is None
+    readable = oracle.events_query(topic, pipeline.transform.where, log="chunk" if whole else "readable")
+    # Materialized: else each record is parsed once for the condition, and once more for the columns.
+    query = f"WITH read AS MATERIALIZED ({readable}) SELECT * FROM read WHERE {in_range}"
     for chunk in log:
         connection.register("chunk", chunk)
-        # A table first: the planner may move the parsing before the join that takes broken records out.
-        connection.execute(
-            'CREATE OR REPLACE TABLE readable AS SELECT partition, "offset", "timestamp", value FROM chunk '
-            'ANTI JOIN broken USING (partition, "offset")'
-        )
-        query = (
-            f"SELECT * FROM ({oracle.events_query(topic, pipeline.transform.where, log='readable')}) WHERE {in_range}"
-        )
+        if not whole:
+            # A table: the planner may move the parsing before the join that takes broken records out.
+            connection.execute(
+                'CREATE OR REPLACE TABLE readable AS FROM chunk ANTI JOIN broken USING (partition, "offset")'
+            )
         try:
             connection.execute(f"CREATE OR REPLACE TABLE parsed AS {query}")
         except duckdb.Error as error:
