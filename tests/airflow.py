@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -73,24 +74,68 @@ class Api:
 
     def run(self, dag: str, conf: dict[str, Any] | None = None, *, timeout: float = 300) -> dict[str, Any]:
         """Trigger a run, wait until it has ended, and return it."""
+        return self.ended(self.begin(dag, conf), timeout=timeout)
+
+    def begin(self, dag: str, conf: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Trigger a run and return it."""
         self.await_dag(dag)
-        run = self._ask("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf or {}})
+        run: dict[str, Any] = self._ask("POST", f"/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf or {}})
+        return run
 
-        def ended() -> dict[str, Any] | Pending:
-            found: dict[str, Any] = self.get(f"/dags/{dag}/dagRuns/{run['dag_run_id']}")
-            return found if found["state"] in ("success", "failed") else Pending(found["state"])
+    def ended(self, run: dict[str, Any], *, timeout: float = 300) -> dict[str, Any]:
+        """Wait until a run has ended, and return it."""
 
-        return until(f"a run of {dag}", ended, timeout=timeout, interval=1)
+        def over() -> dict[str, Any] | Pending:
+            found: dict[str, Any] = self.get(_of(run))
+            return found if found["state"] in ("success", "failed") else Pending(str(self.states(run)))
+
+        return until(f"a run of {run['dag_id']}", over, timeout=timeout, interval=1)
+
+    def pause(self, dag: str, paused: bool) -> None:
+        """Turn the switch on a DAG's page."""
+        self.await_dag(dag)
+        self._ask("PATCH", f"/dags/{dag}", json={"is_paused": paused})
+
+    def task(self, run: dict[str, Any], task: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(_of(run, task))
+        return found
+
+    def states(self, run: dict[str, Any]) -> dict[str, str | None]:
+        """Return the state of each task of a run."""
+        return {it["task_id"]: it["state"] for it in self.get(f"{_of(run)}/taskInstances")["task_instances"]}
+
+    def mark(self, run: dict[str, Any], task: str, state: str) -> None:
+        """Mark a task, as by the button of its page: what it does is ended."""
+        self._ask("PATCH", _of(run, task), json={"new_state": state})
+
+    def clear(self, run: dict[str, Any], task: str) -> None:
+        """Clear a task and what comes after it, as by the button of its page: it is run again."""
+        asked = {"dry_run": False, "only_failed": False, "dag_run_id": run["dag_run_id"], "task_ids": [task]}
+        self._ask("POST", f"/dags/{run['dag_id']}/clearTaskInstances", json={**asked, "include_downstream": True})
+
+    def connect(self, name: str, extra: dict[str, Any]) -> None:
+        """Make a connection of type penstock, as by Airflow's form."""
+        asked = {"connection_id": name, "conn_type": "penstock", "extra": json.dumps(extra)}
+        self._ask("POST", "/connections", json=asked)
+
+    def links(self, run: dict[str, Any], task: str) -> dict[str, str | None]:
+        """Return the extra links that the page of a task shows."""
+        found: dict[str, str | None] = self.get(f"{_of(run, task)}/links")["extra_links"]
+        return found
 
     def result(self, run: dict[str, Any], task: str) -> Any:
         """Return what a task of a run has returned."""
-        path = f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances/{task}/xcomEntries/return_value"
-        return self.get(path)["value"]
+        return self.get(f"{_of(run, task)}/xcomEntries/return_value")["value"]
 
-    def log(self, run: dict[str, Any], task: str) -> str:
-        """Return what the first try of a task has logged."""
-        path = f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances/{task}/logs/1"
-        return "\n".join(str(line.get("event", line)) for line in self.get(path)["content"])
+    def log(self, run: dict[str, Any], task: str, number: int = 1) -> str:
+        """Return what a try of a task has logged, by default its first."""
+        lines = self.get(f"{_of(run, task)}/logs/{number}")["content"]
+        return "\n".join(str(line.get("event", line)) for line in lines)
+
+
+def _of(run: dict[str, Any], task: str = "") -> str:
+    """Return the path of a run, or of one of its tasks."""
+    return f"/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}" + (f"/taskInstances/{task}" if task else "")
 
 
 @contextmanager

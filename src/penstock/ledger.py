@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
-from penstock import expr, settle
+from penstock import duck, expr, settle
 from penstock.compare import served_columns
 from penstock.druid import merged_columns
 from penstock.durations import millis
@@ -78,7 +78,7 @@ def verify(  # noqa: PLR0913  (services, a range, what was replayed)
         # An event is dated at most `too_early` ahead of its record's own timestamp, else it is in no figure.
         since = start - millis(pipeline.source.too_early)
         first = {p: max(offset, first[p]) for p, offset in log.offsets_for_time(source, since).items()}
-    with duckdb.connect() as connection:
+    with duck.connect() as connection:
         show.update(f"reading {sum(cut.values()) - sum(first.values()):,} records of {source}")
         _load_log(connection, log.read_arrow(source, first, cut))
         _load_rejected(connection, log, pipeline, ends, first, cut)

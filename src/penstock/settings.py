@@ -96,11 +96,14 @@ class KafkaSettings(_Section):
 class FlinkSettings(_Section):
     """`state` is a URI that JobManager and TaskManagers share; intervals are seconds.
 
+    `web` is where a browser finds Flink's pages, if that is not `rest`: Airflow's links lead there.
+
     `python` is an interpreter that has PyFlink and Penstock, where the one that runs Penstock has no PyFlink (as in an
     Airflow with constraints of its own); a relative path is one of the project's.
     """
 
     rest: str = "http://127.0.0.1:19081"
+    web: str = ""
     state: str = ""
     parallelism: int = Field(2, ge=1)
     checkpoint_interval: float = Field(1.0, gt=0)
@@ -111,11 +114,13 @@ class FlinkSettings(_Section):
 class DruidSettings(_Section):
     """Where Druid asks for a name and password, they are in its addresses: `http://name:password@host`.
 
+    `web` is where a browser finds the coordinator, if that is not `coordinator`: Airflow's links lead there.
     `consumer` are properties of a supervisor's consumer beside Kafka's own, such as a `druid.dynamic.config.provider`.
     """
 
     broker: str = "http://127.0.0.1:19082"
     coordinator: str = "http://127.0.0.1:19090"
+    web: str = ""
     task_duration: str = "PT15M"
     replicas: int = Field(1, ge=0)
     consumer: dict[str, Any] = {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ from penstock.settings import Settings
 from ..airflow import Api, browser, log_in, see
 from ..airflow_pages import Pages, field
 from ..cli import ROOT, Cli
-from ..conftest import project
+from .shipped import EXAMPLES, serve_dags, ship
 
 pytestmark = pytest.mark.e2e
 
@@ -35,24 +34,11 @@ COUNT = f'SELECT SUM("_rows") AS "n" FROM "{NAME}"'
 
 @pytest.fixture(scope="module")
 def shipped(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """A project as `penstock init` makes it: its jobs and DAGs are its own, and can be changed."""
-    jobs = tmp_path_factory.mktemp("jobs") / "jobs"
-    shutil.copytree(ROOT / "jobs", jobs, ignore=shutil.ignore_patterns("__pycache__"))
-    topic = jobs / "_flights.py"
-    # Five minutes of silence until a partition is idle, which an upgrade waits for, are too long for a test.
-    topic.write_text(
-        topic.read_text(encoding="utf-8").replace('idle_after="5 min"', 'idle_after="5 s"'), encoding="utf-8"
-    )
-    made = Cli(stack, project(tmp_path_factory.mktemp("shipped"), jobs), "flights.departed.v1")
+    """A project of the shipped jobs and DAGs, and the user's DAG of docs/airflow.md."""
+    made = ship(stack, tmp_path_factory.mktemp("shipped"))
     dags = made.project / "dags"
-    shutil.copytree(ROOT / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
-    example = re.findall(r"```python\n(.*?)```", (ROOT / "docs/airflow.md").read_text(encoding="utf-8"), re.DOTALL)[1]
-    (dags / "my_report.py").write_text(example.replace("carrier_daily", NAME), encoding="utf-8")
-    assert stack.dags is not None
-    for link in stack.dags.glob("*.py"):
-        link.unlink()
-    for file in dags.glob("*.py"):
-        (stack.dags / file.name).symlink_to(file)
+    (dags / "my_report.py").write_text(EXAMPLES[1].replace("carrier_daily", NAME), encoding="utf-8")
+    serve_dags(stack, dags)
     return made
 
 

@@ -144,6 +144,38 @@ def test_every_part_is_killed_under_load_and_no_figure_is_wrong(shop: Cli) -> No
         assert ledger["too_early"] == sender.done.kinds["too early"]
 
 
+@pytest.mark.timeout(1800)
+def test_an_indexer_that_is_killed_with_its_overlord_repeats_no_row(flights: Cli) -> None:
+    """The overlord finds its tasks in its store and gives them out anew, under the ids by which their files lie there.
+
+    Enough rows for a task to have persisted some: it does so when it holds 150,000.
+    """
+    flights.run("apply")
+    flights.run("produce", "flights", "--limit", "250000", timeout=900)
+    druid = Druid(flights.stack.env.druid)
+
+    def read() -> bool | Pending:
+        rows = druid.sql('SELECT COUNT(*) AS n FROM "flights_raw"')[0]["n"]
+        return rows > 160_000 or Pending(f"{rows:,} rows")
+
+    until("rows in Druid", read, timeout=600)
+    killed = ("druid-coordinator", "druid-indexer")
+    pids = {name: part(flights.stack, name).pid for name in killed}
+    for pid in pids.values():
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    until(
+        "both, to be back",
+        lambda: (
+            all((it := part(flights.stack, name)).healthy and it.pid != pids[name] for name in killed)
+            or Pending("not healthy")
+        ),
+        timeout=300,
+    )
+    for ledger in flights.verify():
+        assert ledger["equal"], ledger["differences"]
+
+
 def _aim(row: dict[str, Any]) -> str:
     aim = AIMS[row["part"]]
     return f"< {aim} s {'met' if row['seconds'] < aim else 'missed'}"

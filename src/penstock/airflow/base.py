@@ -13,7 +13,7 @@ import re
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -77,8 +77,12 @@ class PenstockOperator(BaseOperator):
         return PenstockHook(self.conn_id, project=self.project, environment=self.environment)
 
     def execute(self, context: Any) -> Any:
-        seconds = self.deadline.total_seconds() if isinstance(self.deadline, timedelta) else float(self.deadline)
-        return self.go_on(context, time.time() + seconds)
+        return self.go_on(context, time.time() + self.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Return how long a try may take."""
+        return self.deadline.total_seconds() if isinstance(self.deadline, timedelta) else float(self.deadline)
 
     def go_on(self, context: Any, until: float = 0.0, event: Any = None) -> Any:
         """Act, or act again; `until` is the deadline in epoch seconds, `event` what a trigger has seen.
@@ -97,7 +101,7 @@ class PenstockOperator(BaseOperator):
                 break
             if self.deferrable:
                 self.log.info("deferred: %s", seen)
-                trigger = ServiceTrigger(as_dict(self.watch(context)), until, EVERY)
+                trigger = ServiceTrigger(as_dict(self.watch(context)), until, EVERY, seen)
                 self.defer(trigger=trigger, method_name="go_on", kwargs={"until": until})
             time.sleep(min(EVERY, max(0.0, until - time.time())))
         self._give_up(context)
@@ -127,8 +131,14 @@ class PenstockOperator(BaseOperator):
             self.log.warning("what was begun could not be cancelled: %s", error.message)
 
     def on_kill(self) -> None:
+        """End what this process has begun, then what it has begun elsewhere; Airflow gives it five seconds."""
+        import psutil
         from airflow.sdk import get_current_context
 
+        # Left alone, the planner of a job would submit it after all.
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
         self._give_up(get_current_context())
 
     # For those that derive from it.

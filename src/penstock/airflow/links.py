@@ -32,14 +32,14 @@ class DruidLink(BaseOperatorLink):
 
 def flink_job(env: Environment, job_id: str) -> str:
     """Return the page of a job in Flink's own UI."""
-    return f"{shown(env.flink.rest)}/#/job/running/{job_id}/overview"
+    return f"{shown(env.flink.web or env.flink.rest)}/#/job/running/{job_id}/overview"
 
 
 def supervisor(env: Environment, name: str) -> str:
     """Return a supervisor's status at the coordinator; its console is not in every installation."""
-    return f"{shown(env.druid.coordinator)}/druid/indexer/v1/supervisor/{name}/status"
+    return f"{shown(env.druid.web or env.druid.coordinator)}/druid/indexer/v1/supervisor/{name}/status"
 
 
 def druid_task(env: Environment, task_id: str) -> str:
     """Return a task's status at the coordinator."""
-    return f"{shown(env.druid.coordinator)}/druid/indexer/v1/task/{task_id}/status"
+    return f"{shown(env.druid.web or env.druid.coordinator)}/druid/indexer/v1/task/{task_id}/status"

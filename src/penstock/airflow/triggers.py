@@ -36,23 +36,24 @@ KINDS = ("nap", "job ended", "job running", "task ended", "supervisor running")
 class ServiceTrigger(BaseTrigger):
     """Fires when what is watched is over, or at `until` (epoch seconds).
 
-    The event tells what was seen; the task that resumes looks for itself.  A service that does not answer is asked
-    again.  Killed and begun anew elsewhere, it looks on: it keeps nothing.
+    The event tells why the task waits and what was seen; the task that resumes looks for itself.  A service that does
+    not answer is asked again.  Killed and begun anew elsewhere, it looks on: it keeps nothing.
     """
 
-    def __init__(self, watch: dict[str, Any], until: float, every: float = 3.0) -> None:
+    def __init__(self, watch: dict[str, Any], until: float, every: float = 3.0, why: str = "") -> None:
         super().__init__()
         self.watch = watch
         self.until = until
         self.every = every
+        self.why = why
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        arguments = {"watch": self.watch, "until": self.until, "every": self.every}
+        arguments = {"watch": self.watch, "until": self.until, "every": self.every, "why": self.why}
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         watch = Watch(**self.watch)
-        seen = "nothing seen yet"
+        seen = ""
         while time.time() < self.until:
             await asyncio.sleep(max(0.0, min(self.every, self.until - time.time())))
             try:
@@ -62,9 +63,9 @@ class ServiceTrigger(BaseTrigger):
             except PenstockError as error:
                 over, seen = True, error.message
             if over:
-                yield TriggerEvent({"seen": seen, "until": self.until})
-                return
-        yield TriggerEvent({"seen": seen, "until": self.until})
+                break
+        told = "; ".join(filter(None, (self.why, seen)))
+        yield TriggerEvent({"seen": told or "nothing seen yet", "until": self.until})
 
     async def on_kill(self) -> None:
         """Cancel what is to be cancelled; called where a user marks or clears the waiting task."""
@@ -97,7 +98,7 @@ def look(watch: Watch) -> tuple[bool, str]:
             return there is not None and there.running, f"supervisor {watch.id} is {there.state if there else 'absent'}"
         finally:
             druid.close()
-    return True, "time has passed"
+    return True, ""  # a nap: why it is taken says more
 
 
 def cancel(watch: Watch) -> None:

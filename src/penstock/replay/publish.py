@@ -49,15 +49,15 @@ def hand_off(work: Work, replay: Replay) -> Replay:
     """
     guard(work, replay)
     assert replay.settled is not None
-    await_hand_off(work, replay.settled.out)
+    await_hand_off(work, replay.settled.out, replay.settled.held)
     return replay
 
 
-def await_hand_off(work: Work, wanted: Mapping[int, int]) -> None:
-    """Wait until Druid's tasks have published every row before the offsets `wanted`."""
+def await_hand_off(work: Work, wanted: Mapping[int, int], held: Sequence[str] = ()) -> None:
+    """Wait until Druid's tasks, `held` among them, have published every row before the offsets `wanted`."""
     druid, name = work.services.druid, work.pipeline.name
     groups = _groups(work)
-    asked, since, before = 0.0, 0.0, set[str]()
+    asked, since, before = 0.0, 0.0, set(held)
 
     def probe() -> bool | Pending:
         nonlocal asked, since
@@ -83,8 +83,9 @@ def await_hand_off(work: Work, wanted: Mapping[int, int]) -> None:
     work.until(f"Druid's tasks of {name}", probe, interval=min(0.5, work.steady / 4), hint="`penstock logs`")
 
 
-def ask_hand_off(work: Work, replay: Replay) -> None:
-    """Ask the tasks that hold rows of the range to publish them while it is computed: half a minute that is not waited.
+def ask_hand_off(work: Work, replay: Replay) -> Replay:
+    """Ask the tasks that hold rows of the range to publish them while it is computed, and note which they are: half a
+    minute that is not waited.
 
     A request that is lost costs time only: `hand_off` looks at every task, and asks again.
     """
@@ -92,10 +93,13 @@ def ask_hand_off(work: Work, replay: Replay) -> None:
     druid, wanted = work.services.druid, replay.settled.out
     try:
         reading = druid.reading(work.pipeline.name)
-        if not reading.publishing and any(_behind(starts, wanted) for starts in reading.active.values()):
+        behind = [task for task, starts in reading.active.items() if _behind(starts, wanted)]
+        if behind and not reading.publishing:
             druid.hand_off(work.pipeline.name, _groups(work))
     except UnavailableError as error:
         work.progress.update(f"hand-off is asked for later: {error.message}")
+        return replay
+    return replay.but(settled=replace(replay.settled, held=(*behind, *reading.publishing)))
 
 
 def _groups(work: Work) -> range:

@@ -66,11 +66,13 @@ class Settled:
     For a new generation it is the new job's, as the old one hands over: a state older than it is never gone on from.
 
     `out` is one past the last committed record of each partition that has one.  Druid must have read up to there.
+    `held` are Druid's tasks that held rows up to there then: once all have ended well, no task holds any.
     """
 
     checkpoint: int | None
     path: str
     out: Offsets
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ def from_bytes(value: bytes) -> Replay:
             asked=Asked(**table.pop("asked")),
             done=tuple(table.pop("done")),
             cut=cut and Cut(**{**cut, "low": _offsets(cut["low"]), "high": _offsets(cut["high"])}),
-            settled=settled and Settled(**{**settled, "out": _offsets(settled["out"])}),
+            settled=settled
+            and Settled(**{**settled, "out": _offsets(settled["out"]), "held": tuple(settled.get("held", ()))}),
             handover=handover and _handover(handover),
             figures=Figures(sums=sums, **{name: _counts(item) for name, item in figures.items()}),
             **table,

@@ -223,9 +223,7 @@ def run_step(work: Work, replay: Replay, step: Step) -> Replay:
             return launch.switch(work, replay)
         case Settle():
             replay = acts.settle(work, replay)
-            if not replay.asked.dry_run:
-                publishing.ask_hand_off(work, replay)
-            return replay
+            return replay if replay.asked.dry_run else publishing.ask_hand_off(work, replay)
         case Compute():
             return acts.compute(work, replay, step)
         case Verify():

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from penstock import expr, oracle
+from penstock import duck, expr, oracle
 from penstock.compare import differences, duplicates, identity, measure_columns
 from penstock.durations import millis
 from penstock.errors import NotEqualError, PenstockError
@@ -76,7 +76,7 @@ def read_log(
     At most `rate` records a second are read, under the name `client_id`, by which the brokers may limit it.
     """
     total = sum(max(0, high[partition] - low[partition]) for partition in high)
-    found = Log(duckdb.connect(), share=1 + total // ALL)
+    found = Log(duck.connect(), share=1 + total // ALL)
     try:
         log = paced(_chunks(kafka.read_arrow(pipeline.source.name, low, high, client_id=client_id)), rate)
         _load_broken(found.connection, pipeline, kafka, broken)
@@ -146,17 +146,17 @@ def _load_events(
     fields = ", ".join(f"{expr.DUCKDB.name(item.name)} {DUCKDB_TYPES[item.type]}" for item in topic.fields)
     connection.execute(f"CREATE TABLE events (_partition INT, _offset BIGINT, _timestamp BIGINT, {fields})")
     connection.execute("CREATE TABLE counts (_segment BIGINT, n BIGINT)")
-    done = 0
+    done, whole = 0, connection.execute("FROM broken LIMIT 1").fetchone() is None
+    readable = oracle.events_query(topic, pipeline.transform.where, log="chunk" if whole else "readable")
+    # Materialized: else each record is parsed once for the condition, and once more for the columns.
+    query = f"WITH read AS MATERIALIZED ({readable}) SELECT * FROM read WHERE {in_range}"
     for chunk in log:
         connection.register("chunk", chunk)
-        # A table first: the planner may move the parsing before the join that takes broken records out.
-        connection.execute(
-            'CREATE OR REPLACE TABLE readable AS SELECT partition, "offset", "timestamp", value FROM chunk '
-            'ANTI JOIN broken USING (partition, "offset")'
-        )
-        query = (
-            f"SELECT * FROM ({oracle.events_query(topic, pipeline.transform.where, log='readable')}) WHERE {in_range}"
-        )
+        if not whole:
+            # A table: the planner may move the parsing before the join that takes broken records out.
+            connection.execute(
+                'CREATE OR REPLACE TABLE readable AS FROM chunk ANTI JOIN broken USING (partition, "offset")'
+            )
         try:
             connection.execute(f"CREATE OR REPLACE TABLE parsed AS {query}")
         except duckdb.Error as error:

@@ -100,7 +100,11 @@ class Druid:
     def resume(self, name: str) -> None:
         """Resume a supervisor; one that is not suspended is success."""
         if self._supervisor(name).suspended:
-            self._act(name, "resume")
+            try:
+                self._act(name, "resume")
+            except UnavailableError as error:
+                hint = "is Kafka up?  Druid asks it for the topic first; `penstock health` says which service is down"
+                raise UnavailableError(error.message, hint=hint) from error
 
     def reset(self, name: str) -> None:
         """Forget the stored offsets: the next tasks read the topic from its start."""
@@ -298,7 +302,7 @@ class Druid:
         except (requests.RequestException, ValueError, KeyError) as error:
             if isinstance(error, KeyError):
                 self._ask_plainly()
-            message = f"Druid's broker does not answer at {shown(self._broker)}: {_one_line(str(error))}"
+            message = f"Druid's broker does not answer at {shown(self._broker)}: {_cause(_one_line(str(error)))}"
             raise UnavailableError(message, hint=HINT) from error
         finally:
             connection.close()
@@ -376,6 +380,11 @@ def _iso(instant: int) -> str:
     """Write epoch ms as Druid writes the ends of segments, so that text compares as time."""
     found = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=instant)
     return f"{found:%Y-%m-%dT%H:%M:%S}.{instant % 1000:03d}Z"
+
+
+def _cause(text: str) -> str:
+    """Return what a pool of connections says after its own wrapping: "[Errno 111] Connection refused"."""
+    return text.rpartition(": ")[2].rstrip("\"')") if "(Caused by " in text else text
 
 
 def _one_line(text: str) -> str:

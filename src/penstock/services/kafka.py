@@ -277,18 +277,17 @@ class Kafka:
         until(f"topic {name}", probe, timeout=CHANGE_TIMEOUT, interval=0.05)
 
 
-ARROW_COLUMNS = ("partition", "offset", "timestamp", "key", "value")
+ARROW_COLUMNS = ("partition", "offset", "timestamp", "value")
 
 
 def arrow_batch(batch: Sequence[Message], *, with_headers: bool = False) -> pyarrow.RecordBatch:
-    """Return messages as columns: partition int32, offset and timestamp (epoch ms) int64, key and value binary."""
+    """Return messages as columns: partition int32, offset and timestamp (epoch ms) int64, value binary."""
     import pyarrow as pa
 
     columns = [
         pa.array([m.partition() for m in batch], pa.int32()),
         pa.array([m.offset() for m in batch], pa.int64()),
         pa.array([m.timestamp()[1] for m in batch], pa.int64()),
-        pa.array([m.key() for m in batch], pa.binary()),
         pa.array([m.value() for m in batch], pa.binary()),
     ]
     if not with_headers:

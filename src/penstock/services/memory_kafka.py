@@ -166,7 +166,6 @@ class MemoryKafka:
             "partition": pa.int32(),
             "offset": pa.int64(),
             "timestamp": pa.int64(),
-            "key": pa.binary(),
             "value": pa.binary(),
         }
         if with_headers:

@@ -33,7 +33,8 @@ class Part:
     them is the whole command line, unless `command` is one that is no JVM's, started in the project's root with
     `environment`.  `ports` are names in PORT_OFFSETS, `needs` parts that must be healthy first, `stop_wave` its turn in
     `down`.  A clean stop takes a few of the `stop_seconds`, but the first one writes the class-data archive (see
-    `cds`), and a busy machine takes its time.
+    `cds`), and a busy machine takes its time.  `scratch` is a folder below the state directory: what its folders
+    hold is deleted before each start, those by the process manager included.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Part:
     stop_seconds: int = 60
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    scratch: str = ""
 
     @property
     def group(self) -> str:
@@ -129,6 +131,8 @@ def _druid(settings: Settings) -> tuple[Part, ...]:
             health=health[name],
             needs=("zookeeper",),
             stop_wave=1 if name == "coordinator" else 0,
+            # An overlord that was away as well gives the same tasks out again: these must not find what they left.
+            scratch="druid/tasks" if name == "indexer" else "",
         )
         for name in _DRUID
     )

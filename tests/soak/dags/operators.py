@@ -7,7 +7,6 @@ the one before, and each failure is told in a line of the log: whether Airflow w
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
@@ -36,7 +35,7 @@ here = project(__file__)
 FIRST_HOUR = {"start": "2024-06-01T00:00:00+00:00", "end": "2024-06-01T01:00:00+00:00"}
 SECOND_HOUR = {"start": "2024-06-01T01:00:00+00:00", "end": "2024-06-01T02:00:00+00:00"}
 #: The replay that is noted, and not finished, while the services fail.
-HELD = os.environ.get("PENSTOCK_HELD")
+HELD = "{{ dag_run.conf.held }}"
 COMPACTION = {
     "type": "compact",
     "dataSource": "visits",
@@ -101,6 +100,10 @@ for name, (kind, arguments) in OPERATORS.items():
 
 with DAG("held", default_args={**shared, "retries": 0}) as dag:
     ReplayBeginOperator(task_id="begin", replay_id=HELD, **SECOND_HOUR, reason="to be held")
+
+with DAG("cut", default_args={**shared, "retries": 0}) as dag:
+    begun = ReplayBeginOperator(task_id="begin", **SECOND_HOUR, rate=10, reason="to be cut off")
+    begun >> ReplayStepOperator(task_id="compute", step="compute", deadline=timedelta(seconds=45))
 
 row("down", retries=0, deadline=timedelta(seconds=10))
 row("refused", retries=1, conn_id="refused", deadline=timedelta(seconds=10))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
-from penstock.airflow import base
+from penstock.airflow import base, operators
 from penstock.airflow.operators import (
     DruidIndexOperator,
     DruidSupervisorOperator,
@@ -84,6 +87,26 @@ def test_a_supervisor_is_shown_suspended_and_resumed(world: World) -> None:
         act(DruidSupervisorOperator, world, action="reset")
 
 
+#: What an operator asks for beside the pipeline.
+ASKED: dict[str, dict[str, Any]] = {
+    "DruidIndexOperator": {"spec": {"type": "compact"}},
+    "MaintenanceOperator": {"duty": "report"},
+    "ReplayBeginOperator": {"start": "1970-01-01", "end": "1970-01-02"},
+    "ReplayStepOperator": {"step": "cut"},
+}
+
+
+@pytest.mark.parametrize("name", operators.__all__)
+def test_each_has_templates_a_deadline_a_trigger_and_links(name: str) -> None:
+    more = {"pipeline": "{{ params.it }}", "deadline": timedelta(minutes=1), "deferrable": True}
+    made = getattr(operators, name)(task_id="t", **more, **ASKED.get(name, {}))
+    made.render_template_fields({"params": {"it": "sales"}})
+    assert (made.pipeline, made.seconds, made.deferrable) == ("sales", 60.0, True)
+    own = {*ASKED.get(name, {}), "pipeline", "project", "environment", "conn_id"}
+    assert own <= set(made.template_fields)
+    assert {link.name for link in made.operator_extra_links} == {"Flink job", "Druid"}
+
+
 # What is worth another try, and what is not.
 
 
@@ -152,6 +175,18 @@ def test_a_wait_gives_up_its_place_and_keeps_its_deadline(world: World) -> None:
     with pytest.raises(TaskDeferred) as again:  # as `DAG.test` resumes it
         task(Waits, world, deferrable=True).go_on({}, event={"seen": "job x is RUNNING", "until": arguments["until"]})
     assert again.value.kwargs == deferred.value.kwargs
+
+
+def test_a_kill_ends_what_its_process_has_begun_before_it_cancels(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a planner submits a job after it was cancelled."""
+    planner = subprocess.Popen(["sleep", "60"])
+    ended: list[int | None] = []
+    monkeypatch.setattr(base, "cancel", lambda watch: ended.append(planner.wait(10)))
+    monkeypatch.setattr("airflow.sdk.get_current_context", dict)
+    task(Waits, world).on_kill()
+    assert ended == [-signal.SIGKILL]
 
 
 def test_a_batch_task_is_run_once_and_cancelled_at_its_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,8 +72,10 @@ def service() -> Iterator[Service]:
     made.server.shutdown()
 
 
-def fire(watch: Watch, *, seconds: float = 30, meanwhile: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    path, arguments = ServiceTrigger(as_dict(watch), time.time() + seconds, 0.02).serialize()
+def fire(
+    watch: Watch, *, seconds: float = 30, why: str = "", meanwhile: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    path, arguments = ServiceTrigger(as_dict(watch), time.time() + seconds, 0.02, why).serialize()
     assert path == "penstock.airflow.triggers.ServiceTrigger"
     trigger = ServiceTrigger(**json.loads(json.dumps(arguments)))
 
@@ -116,11 +118,14 @@ def test_tasks_and_supervisors(service: Service) -> None:
 
 
 def test_a_nap_is_over_by_itself() -> None:
-    assert fire(Watch()) == {"seen": "time has passed"}
+    assert fire(Watch()) == {"seen": "nothing seen yet"}
+    assert fire(Watch(), why="another change is under way") == {"seen": "another change is under way"}
 
 
 def test_at_the_deadline_it_says_what_it_saw_last(service: Service) -> None:
-    assert fire(service.watch("job ended", "j1"), seconds=0.3) == {"seen": "job j1 is RUNNING"}
+    watch = service.watch("job ended", "j1")
+    assert fire(watch, seconds=0.3) == {"seen": "job j1 is RUNNING"}
+    assert fire(watch, seconds=0.3, why="the lock is held") == {"seen": "the lock is held; job j1 is RUNNING"}
 
 
 def test_a_service_that_is_down_is_asked_again(service: Service) -> None:

@@ -85,8 +85,13 @@ def test_the_watch_lets_a_trigger_look_and_tells_what_it_saw() -> None:
         watch.execute({})
     path, arguments = deferred.value.trigger.serialize()
     assert (path, arguments["project"]) == ("penstock.airflow.triggers.HealthTrigger", "here")
+    # The scheduler does the same without a worker.
+    assert watch.start_from_trigger and watch.start_trigger_args is not None
+    assert (watch.start_trigger_args.trigger_cls, watch.start_trigger_args.trigger_kwargs) == (path, arguments)
+    assert not WatchOperator(task_id="w").start_from_trigger
     until = deferred.value.kwargs["until"]
     for event in ({"error": "no such project"}, {"findings": ["Flink is unavailable"], "changed": False}):
         with pytest.raises(AirflowException, match=r"no such project|Flink is unavailable"):
             watch.go_on({}, event=event)
     assert watch.go_on({}, until, {"findings": [], "changed": True}) == "healthy"
+    assert watch.go_on({}, event="success") == "healthy"

@@ -113,10 +113,10 @@ class Tasks:
         return self.states.get(task)
 
 
-def _hand_off(life: Life, tasks: Tasks, **more: float) -> None:
+def _hand_off(life: Life, tasks: Tasks, held: tuple[str, ...] = (), **more: float) -> None:
     work = _work(life, **more)
     work.services = replace(work.services, druid=tasks)  # type: ignore[arg-type]
-    publish.hand_off(work, _cut(life, settled=Settled(1, "", {0: 4, 1: 7})))
+    publish.hand_off(work, _cut(life, settled=Settled(1, "", {0: 4, 1: 7}, held)))
 
 
 OLD, NEW = {"old": {0: 0, 1: 0}}, {"new": {0: 4, 1: 8}}
@@ -129,23 +129,24 @@ def test_a_hand_off_is_asked_for_once_and_seen_through(tmp_path: Path) -> None:
     assert tasks.asked == [[0]]
 
 
-def _ask(life: Life, tasks: Tasks) -> None:
+def _ask(life: Life, tasks: Tasks) -> Replay:
     work = _work(life)
     work.services = replace(work.services, druid=tasks)  # type: ignore[arg-type]
-    publish.ask_hand_off(work, _cut(life, settled=Settled(1, "", {0: 4, 1: 7})))
+    return publish.ask_hand_off(work, _cut(life, settled=Settled(1, "", {0: 4, 1: 7})))
 
 
 def test_a_hand_off_is_asked_for_ahead_of_its_step_where_a_task_holds_rows(tmp_path: Path) -> None:
     life = lived(tmp_path)
-    for reading, asked in (
-        (Reading(OLD), [[0]]),
-        (Reading(NEW), []),
-        (Reading(OLD, ("older",)), []),
-        (Reading({}), []),
+    for reading, asked, held in (
+        (Reading(OLD), [[0]], ("old",)),
+        (Reading(NEW), [], ()),
+        (Reading(OLD, ("older",)), [], ("old", "older")),
+        (Reading({}), [], ()),
     ):
         tasks = Tasks(reading)
-        _ask(life, tasks)
+        settled = _ask(life, tasks).settled
         assert tasks.asked == asked, reading
+        assert settled and settled.held == held, reading
 
 
 def test_a_hand_off_that_can_not_be_asked_for_ahead_is_left_to_its_step(tmp_path: Path) -> None:
@@ -153,7 +154,8 @@ def test_a_hand_off_that_can_not_be_asked_for_ahead_is_left_to_its_step(tmp_path
         def hand_off(self, name: str, groups: range) -> None:
             raise UnavailableError("Druid does not answer")
 
-    _ask(lived(tmp_path), Away(Reading(OLD)))
+    settled = _ask(lived(tmp_path), Away(Reading(OLD))).settled
+    assert settled and not settled.held
 
 
 @pytest.mark.parametrize(
@@ -180,6 +182,14 @@ def test_where_no_success_was_seen_the_state_must_hold(states: dict[str, str], t
     failed = Tasks(Reading(NEW, ("old",)), Reading(NEW), Reading(OLD), Reading(OLD), Reading(NEW), states=states)
     _hand_off(life, failed, steady=0.05)
     assert failed.asked == [[0]]
+
+
+def test_tasks_that_held_rows_when_it_was_settled_need_only_have_ended_well(tmp_path: Path) -> None:
+    """Long before the step, where it was asked for ahead; one that failed was begun again further back."""
+    life, held = lived(tmp_path), ("old", "older")
+    _hand_off(life, Tasks(Reading(NEW), states=dict.fromkeys(held, "SUCCESS")), held, steady=60)
+    with pytest.raises(WaitTimeoutError, match="no task holds rows; making sure"):
+        _hand_off(life, Tasks(Reading(NEW), states={"old": "FAILED", "older": "SUCCESS"}), held, steady=60)
 
 
 def test_the_guard_knows_a_stateless_start_from_a_resumed_one(tmp_path: Path) -> None:

@@ -87,10 +87,9 @@ def test_columns() -> None:
             "partition": 2,
             "offset": 7,
             "timestamp": 1007,
-            "key": None,
             "value": b"\xff",
             "headers": [("reason", b"late")],
         },
-        {"partition": 2, "offset": 8, "timestamp": 1008, "key": None, "value": None, "headers": []},
+        {"partition": 2, "offset": 8, "timestamp": 1008, "value": None, "headers": []},
     ]
     assert "headers" not in arrow_batch(batch).schema.names  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def test_columns(kafka: MemoryKafka) -> None:
     kafka.append("a.b.v1", b"x", key=b"k", headers=[("reason", b"late")])
     (batch,) = kafka.read_arrow("a.b.v1", {}, {0: 1}, with_headers=True)
     assert batch.to_pylist() == [
-        {"partition": 0, "offset": 0, "timestamp": 0, "key": b"k", "value": b"x", "headers": [("reason", b"late")]}
+        {"partition": 0, "offset": 0, "timestamp": 0, "value": b"x", "headers": [("reason", b"late")]}
     ]
 
 
