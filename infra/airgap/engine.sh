@@ -28,9 +28,9 @@ install_packages() {
 # Debian 12 has compose 1 only. Trixie's two plug-ins need nothing but libc 2.34: they are fetched with package lists of
 # their own, so that this machine's apt never hears of trixie.
 install_compose() {
-  local work options
+  local options
   work=$(mktemp -d)
-  trap 'rm -rf "$work"' RETURN
+  trap 'rm -rf "$work"' EXIT
   mkdir -p "$work/lists/partial" "$work/archives/partial"
   chmod -R a+rX "$work"
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" > "$work/sources.list"

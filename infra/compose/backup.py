@@ -118,8 +118,8 @@ def archive(stack: docker.Stack, draft: Path, running: list[str]) -> None:
     """Stop what runs and write the set's files, the manifest last."""
     if running:
         say(f"stopping {len(running)} services: writers first, Kafka, ZooKeeper and PostgreSQL last")
-        # The order is compose's own, against depends_on; a minute is more than any part takes to end by itself.
-        stack.compose("stop", "--timeout", "60")
+        # The order is compose's own, against depends_on; so is the time that each is given.
+        stack.compose("stop")
     volumes = {
         name: docker.pack(stack.image, volume, draft / f"{name}.tar.gz") for name, volume in stack.volumes.items()
     }

@@ -126,7 +126,7 @@ def test_a_destroyed_stack_comes_back_as_it_was_and_goes_on(stack: Compose, save
 
 def test_one_store_alone_is_found_out_and_the_set_mends_it(stack: Compose, saved: Saved) -> None:
     """Kafka as of the backup, beside checkpoints and figures that know what was sent after it."""
-    stack.run("stop", "--timeout", "60")
+    stack.run("stop")
     put_back_alone(stack, "kafka", saved.folder)
     stack.up()
     done = stack.penstock("verify", "--from", SINCE, "--timeout", "90")
