@@ -73,7 +73,6 @@ def bare_job(stretch: Stretch, env: Environment, run: int) -> BatchSpec:
         high=stretch.cut,
         scope=stretch.scope,
         config={**ours.config, "pipeline.name": name, "$internal.pipeline.job-id": identity},
-        client=ours.client,
     )
 
 
