@@ -40,10 +40,12 @@ $(CHROMEDRIVER):
 	@echo "installing Chromium for the tests of Airflow's pages (a minute)"
 	@apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium chromium-driver > /dev/null
 
+# `make test STACK=containers`; with COMPOSE=compose.airgap.yml on images built here.
+STACK ?= native
 test: setup ## the whole suite, on a stack of its own
 	@mvn --quiet --batch-mode -Dstyle.color=never --file infra/jars/pom.xml verify
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/pytest -q tests/e2e
+	@$(BIN)/pytest -q --penstock-stack=$(STACK) $(if $(COMPOSE),--penstock-compose=$(COMPOSE)) tests/e2e
 
 up: setup ## start the native stack
 	@$(BIN)/penstock up

@@ -14,9 +14,10 @@ import psutil
 
 from penstock.errors import UnavailableError
 from penstock.services.protocols import Services, connect
-from penstock.settings import Settings, load_settings
-from penstock.stack import down, status, up
-from penstock.testing.native import free_port_base
+from penstock.settings import Settings
+from penstock.stack import status
+from penstock.testing.native import running
+from penstock.testing.project import project
 from penstock.wait import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,21 +49,9 @@ def load() -> float:
 def stage(progress: Progress) -> Iterator[Stage]:
     """Start a stack without Airflow, and take it down at the end with all its data."""
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
-    environ = {**os.environ, "PENSTOCK_STATE": str(folder / "stack"), "PENSTOCK_PORT_BASE": str(free_port_base())}
-    stack = load_settings(ROOT, env="native", environ=environ)
-    project = _project(folder / "project", stack)
     try:
-        try:
-            up(stack, progress, without=["airflow"])
-            yield Stage(project, connect(project), progress)
-        finally:
-            down(stack, progress)
+        with running(ROOT, folder / "stack", progress=progress) as stack:
+            settings = project(stack, folder / "project")
+            yield Stage(settings, connect(settings), progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _project(folder: Path, stack: Settings) -> Settings:
-    """Return the settings of a project in `folder` that uses this one's jars."""
-    (folder / ".penstock").mkdir(parents=True)
-    (folder / ".penstock" / "jars").symlink_to(stack.jars)
-    return stack.model_copy(update={"root": folder, "jobs": folder / "jobs"})

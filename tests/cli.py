@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ from penstock.generation import stream
 from penstock.services.kafka import Kafka, Record
 from penstock.services.registry import Registry
 from penstock.settings import Settings
+from penstock.testing.project import environ
 
 ROOT = Path(__file__).parents[1]
+
+#: Verbs, and the option of others, that read what a replay has computed.
+READERS = {"replay", "repair", "upgrade", "--replay-from"}
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,26 @@ class Cli:
 
     @property
     def environ(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "PENSTOCK_STATE": str(self.stack.stack.state),
-            "PENSTOCK_PORT_BASE": str(self.stack.stack.port_base),
-            "COLUMNS": "160",
-        }
+        return {**os.environ, **environ(self.stack), "COLUMNS": "160"}
 
     def call(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a verb and return the finished process, whatever its exit code."""
-        command = [sys.executable, "-m", "penstock", "--project", str(self.project), *words]
         return subprocess.run(
-            command, env=self.environ, cwd=self.project, capture_output=True, text=True, timeout=timeout, check=False
+            self.command(words),
+            env=self.environ,
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """Return the command line of a verb: in a container where it reads files that only containers have."""
+        if self.stack.env.name == "native" or not READERS.intersection(words):
+            return [sys.executable, "-m", "penstock", "--project", str(self.project), *words]
+        compose = ["docker", "compose", "--project-directory", str(self.project), "run", "--rm", "--no-deps", "-T"]
+        return [*compose, "--env", "COLUMNS=160", "airflow-scheduler", "penstock", *words]
 
     def run(self, *words: str, timeout: float = 300) -> str:
         """Run a verb that must succeed and return what it printed."""

@@ -1,4 +1,4 @@
-"""Fixtures: golden files, and one native stack for the whole run."""
+"""Fixtures: golden files, and one stack for the whole run, native or (`--penstock-stack=containers`) of containers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from penstock.settings import Settings, load_settings
-from penstock.testing.native import free_port_base
+from penstock.settings import Settings
+from penstock.testing.native import running
+from penstock.testing.plugin import chosen, ended_in_order, scratch
+from penstock.testing.project import project
 
 from .cli import Cli
 
@@ -42,27 +44,33 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     return Golden(request.config.getoption("--write-golden"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, and count as deselected, what is about the native stack's processes where the stack is another."""
+    native = [item for item in items if item.get_closest_marker("native")]
+    if native and chosen(config).kind != "native":
+        config.hook.pytest_deselected(items=native)
+        items[:] = [item for item in items if item not in native]
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A native stack on free ports with a state of its own; down at the end, also when a test fails.
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A stack on free ports with a state of its own; down at the end, also when a test fails.
 
     Without Airflow, which costs time and memory: a test that needs it asks for the fixture `airflow`.
     """
-    from penstock.stack import down, up
-    from penstock.wait import rich_progress
-
-    state = tmp_path_factory.mktemp("stack")
-    environ = {"PENSTOCK_STATE": str(state), "PENSTOCK_PORT_BASE": str(free_port_base())}
-    dags = tmp_path_factory.mktemp("dags")
+    choice, dags = chosen(request.config), tmp_path_factory.mktemp("dags")
     for file in (*(ROOT / "dags").glob("*.py"), *(ROOT / "tests/e2e/dags").glob("*.py")):
         (dags / file.name).symlink_to(file)
-    settings = load_settings(ROOT, environ=environ).model_copy(update={"dags": dags})
-    with rich_progress("stack") as progress:
-        try:
-            up(settings, progress, without=["airflow"])
+    with ended_in_order(), scratch(request.session, tmp_path_factory) as folder:
+        containers = choice.kind == "containers"
+        with choice.stack(ROOT, folder) if containers else running(ROOT, folder / "state", dags) as settings:
             yield settings
-        finally:
-            down(settings, progress)
+
+
+@pytest.fixture(scope="session")
+def penstock_stack(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """What users' fixtures stand on: here the shared stack."""
+    return project(stack, tmp_path_factory.mktemp("penstock"), ROOT / "jobs")
 
 
 @pytest.fixture(scope="session")
@@ -76,23 +84,17 @@ def airflow(stack: Settings) -> Settings:
     return stack
 
 
-def project(folder: Path, jobs: Path) -> Path:
-    """Make a project of its own: settings, jobs, and the jars and generated files of this one."""
-    folder.mkdir(exist_ok=True)
-    (folder / "penstock.toml").write_text((ROOT / "penstock.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    (folder / "jobs").symlink_to(jobs)
-    (folder / ".penstock").mkdir()
-    (folder / ".penstock" / "jars").symlink_to(ROOT / ".penstock" / "jars")
-    return folder
-
-
 @pytest.fixture(scope="session")
 def shop(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """Generated clicks through three pipelines, on the shared stack."""
-    return Cli(stack, project(tmp_path_factory.mktemp("shop"), ROOT / "tests/e2e/jobs"), "web.clicked.v1")
+    return Cli(
+        stack,
+        project(stack, tmp_path_factory.mktemp("shop"), ROOT / "tests/e2e/jobs").root,
+        "web.clicked.v1",
+    )
 
 
 @pytest.fixture(scope="session")
 def flights(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """The shipped pipelines, on the shared stack."""
-    return Cli(stack, project(tmp_path_factory.mktemp("flights"), ROOT / "jobs"), "flights.departed.v1")
+    return Cli(stack, project(stack, tmp_path_factory.mktemp("flights"), ROOT / "jobs").root, "flights.departed.v1")

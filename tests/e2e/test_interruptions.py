@@ -28,6 +28,7 @@ def room(flights: Cli) -> None:
         flights.call("remove", name)
 
 
+@pytest.mark.native
 @pytest.mark.parametrize(("part", "words"), [("flink-jobmanager", "Flink"), ("druid-coordinator", "Druid")])
 def test_a_service_that_is_down_is_named_and_nothing_is_half_done(shop: Cli, part: str, words: str) -> None:
     manager = Manager(layout(shop.stack))
@@ -43,6 +44,7 @@ def test_a_service_that_is_down_is_named_and_nothing_is_half_done(shop: Cli, par
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.native
 def test_kafka_down_is_named(shop: Cli) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "penstock", "--project", str(shop.project), "plan"],
@@ -71,10 +73,11 @@ def test_two_applies_at_once_do_it_once(shop: Cli) -> None:
     assert codes in ([0, 3], [0, 0]), [done.stderr for done in outcomes]
     if codes == [0, 3]:
         (refused,) = [done for done in outcomes if done.returncode]
-        assert "native is being changed by" in refused.stderr, refused.stderr
+        assert f"{shop.stack.env.name} is being changed by" in refused.stderr, refused.stderr
     assert "nothing to do" in shop.run("apply")
 
 
+@pytest.mark.native
 def test_a_killed_taskmanager_loses_and_repeats_nothing(shop: Cli) -> None:
     """The drills of `make soak` kill every part under ten times this load."""
     settings = shop.stack

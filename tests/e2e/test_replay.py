@@ -228,6 +228,7 @@ def _quotas(shop: Cli) -> dict[str, float]:
     return {client_id: float(rate) for client_id, rate in found}
 
 
+@pytest.mark.native
 def test_the_brokers_limit_what_a_replay_reads_as_long_as_the_file_says_so(disordered: Cli) -> None:
     words = ("replay", "clicks_tumble", "--from", START, "--to", END, "--dry-run")
     file = disordered.project / "penstock.toml"

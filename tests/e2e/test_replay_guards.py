@@ -45,6 +45,7 @@ def lively(shop: Cli, flights: Cli) -> Cli:
     return shop
 
 
+@pytest.mark.native
 def test_without_the_hand_off_the_range_is_counted_twice(lively: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = _pipeline(lively, "clicks_tumble")
     settings = load_settings(lively.project, environ=lively.environ)
@@ -151,6 +152,7 @@ def test_a_scheduler_is_told_what_is_due(lively: Cli) -> None:
     assert not told["clicks_hop"]["due"], told["clicks_hop"]
 
 
+@pytest.mark.native
 def test_a_cut_at_the_groups_offsets_loses_what_was_counted_live(lively: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flink commits a group's offsets without awaiting the answer or trying again: the group may lag behind the job.
 

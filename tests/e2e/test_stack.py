@@ -21,7 +21,7 @@ from penstock.stack.kafka_storage import tool_command
 from penstock.stack.parts import left_out
 from penstock.wait import Pending, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 
 def statuses(settings: Settings) -> dict[str, PartStatus]:

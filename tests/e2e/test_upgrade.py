@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from penstock.segments import moment
+from penstock.testing.project import project
 from penstock.topics import dlq_topic
 
 from ..cli import ROOT, Cli
-from ..conftest import project
 from .test_replay import Reader, Rows, _expected, _pipeline, _served, make_room
 
 pytestmark = pytest.mark.e2e
@@ -33,7 +33,7 @@ def changed(shop: Cli, folder: Path, *edits: tuple[str, str], more: str = "") ->
     jobs = folder / "jobs-of"
     jobs.mkdir(parents=True)
     (jobs / "clicks.py").write_text(text + more, encoding="utf-8")
-    return Cli(shop.stack, project(folder / "project", jobs), shop.topic)
+    return Cli(shop.stack, project(shop.stack, folder / "project", jobs).root, shop.topic)
 
 
 @pytest.fixture(scope="module")

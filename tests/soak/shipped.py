@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from penstock.settings import Settings
+from penstock.testing.project import project
 
 from ..cli import ROOT, Cli
-from ..conftest import project
 
 #: The Python examples of docs/airflow.md, in their order.
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/airflow.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -24,7 +24,7 @@ def ship(stack: Settings, folder: Path) -> Cli:
     assert 'idle_after="5 min"' in text
     # Five minutes of silence until a partition is idle, which an upgrade waits for, are too long for a test.
     topic.write_text(text.replace('idle_after="5 min"', 'idle_after="5 s"'), encoding="utf-8")
-    made = Cli(stack, project(folder / "project", jobs), "flights.departed.v1")
+    made = Cli(stack, project(stack, folder / "project", jobs).root, "flights.departed.v1")
     add_dags(made)
     return made
 

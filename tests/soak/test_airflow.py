@@ -19,7 +19,7 @@ from penstock.wait import Pending, until
 
 from ..airflow import Api, browser, log_in, see
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 
 def healthy(settings: Settings, *, but: tuple[str, int] | None = None) -> dict[str, PartStatus]:

@@ -21,7 +21,7 @@ from ..airflow_pages import Pages, field
 from ..cli import ROOT, Cli
 from .shipped import EXAMPLES, serve_dags, ship
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 NAME = "airport_delays"
 OWN = f"penstock.{NAME}"

@@ -18,7 +18,7 @@ from ..dag_runs import Airflow
 from ..e2e.test_replay import make_room
 from ..e2e.test_upgrade import changed
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 NAME = "clicks_hop"
 PIPELINE = ("penstock_pipelines.py", f"penstock.{NAME}")

@@ -33,6 +33,8 @@ from penstock.wait import Pending, until
 from ..cli import ROOT, Cli
 from ..pages import put
 
+pytestmark = pytest.mark.native
+
 #: Events, and their rate: so slow that every kill meets a running flow, and recovery is not that of a backlog.
 COUNT = int(os.environ.get("PENSTOCK_DRILL_EVENTS", "2000000"))
 RATE = float(os.environ.get("PENSTOCK_DRILL_RATE", "5000"))

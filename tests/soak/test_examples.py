@@ -10,7 +10,7 @@ from ..cli import Cli
 from ..dag_runs import Airflow
 from .shipped import EXAMPLES, ship
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 NAME = "carrier_daily"
 #: Flights up to the first days of February, so that January's windows are closed.

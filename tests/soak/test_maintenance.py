@@ -23,7 +23,7 @@ from ..cli import ROOT
 from .test_replay_ranges import Sender
 from .visits import PIPELINE, Stage, make
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 #: What was final before the live events: they close the last windows of the hour after it.
 PAST = f"FROM \"{PIPELINE}\" WHERE __time < TIMESTAMP '2024-06-01 03:00:00'"

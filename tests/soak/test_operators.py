@@ -35,7 +35,7 @@ from ..cli import ROOT
 from .proxy import NAME, PASSWORD, Proxy
 from .visits import FILE, PIPELINE, Stage, make
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 KAFKA, FLINK, DRUID = "penstock.services.kafka:Kafka", "penstock.services.flink:Flink", "penstock.services.druid:Druid"
 #: What is stopped for a fault.

@@ -44,6 +44,8 @@ from penstock.wait import Pending, until
 from ..cli import ROOT, Cli
 from ..e2e.test_replay import Rows, _expected, _pipeline, _served
 
+pytestmark = pytest.mark.native
+
 HOUR = 3_600_000
 START = moment("", "2024-05-01T00:00Z")
 #: Hours that are replayed, in turn; what comes after them is live.

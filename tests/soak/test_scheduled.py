@@ -32,7 +32,7 @@ from ..airflow import Api
 from .shipped import add_dags, serve_dags
 from .visits import PIPELINE, Stage, make
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 OWN = f"penstock.{PIPELINE}"
 #: The first hour, so slowly that a task is deferred long before it is computed.

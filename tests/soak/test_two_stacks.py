@@ -16,7 +16,7 @@ from penstock.testing.native import free_port_base
 from ..conftest import ROOT
 from ..e2e.test_stack import statuses
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 PARTS = 8
 

@@ -32,7 +32,7 @@ from ..pages import put
 from .test_replay_ranges import Sender
 from .visits import PIPELINE, Stage, make
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.native]
 
 #: Seconds between two looks.
 EVERY = 3.0

@@ -22,11 +22,11 @@ from penstock.services.flink import Flink
 from penstock.services.kafka import Kafka
 from penstock.services.protocols import Services, connect
 from penstock.settings import Settings, load_settings
+from penstock.testing.project import project
 from penstock.topics import late_topic
 from penstock.wait import Pending, until
 
 from ..cli import ROOT, Cli
-from ..conftest import project
 from ..dag_runs import Airflow
 
 #: The file of DAGs, and the one pipeline.
@@ -200,7 +200,7 @@ def make(stack: Settings, folder: Path, more: Mapping[str, str] | None = None) -
     """Make a project of the pipeline, which is not applied yet; `more` is for Airflow's environment."""
     (folder / "jobs-of").mkdir()
     (folder / "jobs-of/visits.py").write_bytes((ROOT / "tests/soak/jobs/visits.py").read_bytes())
-    shop = Cli(stack, project(folder / "project", folder / "jobs-of"), "web.visited.v1")
+    shop = Cli(stack, project(stack, folder / "project", folder / "jobs-of").root, "web.visited.v1")
     (shop.project / "dags").mkdir()
     (shop.project / "dags" / FILE).write_bytes((ROOT / "tests/soak/dags" / FILE).read_bytes())
     return Stage(shop, Airflow(shop, folder / "airflow", more or {}))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from penstock.settings import FILE, PORT_OFFSETS, Settings, load_settings
+from penstock.settings import PORT_OFFSETS, Settings, load_settings
+from penstock.testing.project import project
+from penstock.wait import Progress, rich_progress
 
 #: Where free ports are looked for: below the range that outgoing connections take.
 PORTS = range(20000, 32000, 200)
@@ -35,34 +37,33 @@ def free_port_base() -> int:
 
 @contextmanager
 def native_stack(root: Path, scratch: Path) -> Iterator[Settings]:
-    """Start a stack for the project in `root`, without Airflow, and yield the settings of a copy of the project on it.
+    """Start a stack for the project in `root`, and yield the settings of a copy of the project on it.
 
     The copy shares jobs and jars; compiled plans, locks and the stack's data are below `scratch`, so that neither a
-    stack of the developer's nor another session is touched.  It is down at the end, whatever happens.
+    stack of the developer's nor another session is touched.
+    """
+    with running(root, scratch / "state") as settings:
+        yield project(settings, scratch / "project", settings.jobs)
+
+
+@contextmanager
+def running(root: Path, state: Path, dags: Path | None = None, progress: Progress | None = None) -> Iterator[Settings]:
+    """Start a stack with its data in `state`, without Airflow, and yield its settings; down at the end, whatever
+    happens.  `dags` are those that Airflow would have, in place of the project's.
     """
     from penstock.stack import down, up
-    from penstock.wait import rich_progress
 
     environ = {
-        "PENSTOCK_STATE": str(scratch / "state"),
+        "PENSTOCK_STATE": str(state),
         "PENSTOCK_PORT_BASE": str(free_port_base()),
         "JAVA_HOME": os.environ.get("JAVA_HOME", ""),
     }
     settings = load_settings(root, env="native", environ=environ)
-    with rich_progress("stack") as progress:
+    if dags is not None:
+        settings = settings.model_copy(update={"dags": dags})
+    with nullcontext(progress) if progress else rich_progress("stack") as show:
         try:
-            up(settings, progress, without=["airflow"])
-            yield load_settings(_copy(settings, scratch / "project"), env="native", environ=environ)
+            up(settings, show, without=["airflow"])
+            yield settings
         finally:
-            down(settings, progress)
-
-
-def _copy(settings: Settings, folder: Path) -> Path:
-    (folder / ".penstock").mkdir(parents=True)
-    (folder / FILE).write_text((settings.root / FILE).read_text(encoding="utf-8"), encoding="utf-8")
-    for there in (settings.jobs, settings.dags):
-        link = folder / there.relative_to(settings.root)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(there)
-    (folder / ".penstock" / "jars").symlink_to(settings.jars)
-    return folder
+            down(settings, show)
