@@ -146,7 +146,7 @@ def _load_events(
     fields = ", ".join(f"{expr.DUCKDB.name(item.name)} {DUCKDB_TYPES[item.type]}" for item in topic.fields)
     connection.execute(f"CREATE TABLE events (_partition INT, _offset BIGINT, _timestamp BIGINT, {fields})")
     connection.execute("CREATE TABLE counts (_segment BIGINT, n BIGINT)")
-    done, whole = 0, connection.execute("FROM broken LIMIT 1").fetchone() is None
+    done, whole = 0, not connection.execute("FROM broken LIMIT 1").fetchall()
     readable = oracle.events_query(topic, pipeline.transform.where, log="chunk" if whole else "readable")
     # Materialized: else each record is parsed once for the condition, and once more for the columns.
     query = f"WITH read AS MATERIALIZED ({readable}) SELECT * FROM read WHERE {in_range}"
