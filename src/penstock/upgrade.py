@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from penstock import in_place
@@ -45,6 +45,7 @@ class Request:
     dry_run: bool = False
     rate: float | None = None
     reason: str = ""
+    allow: Collection[str] = frozenset()
 
 
 def begin(
@@ -121,7 +122,7 @@ def prepare(
     facts = look(current, probe, services)
     end = boundary(pipeline, facts.live.watermark, services.kafka)
     scope = widened(pipeline, request.since, max(end, request.since + 1))
-    made = asked(scope, dry_run=request.dry_run, rate=request.rate, reason=request.reason)
+    made = asked(scope, dry_run=request.dry_run, rate=request.rate, reason=request.reason, allow=request.allow)
     before = facts.live.version or (record.version if record is not None and _lives(record) else "")
     live = min(pipeline.parallelism or settings.env.flink.parallelism, pipeline.source.partitions)
     replay = Replay(
@@ -130,7 +131,7 @@ def prepare(
         version=version(pipeline),
         asked=made,
         parallelism=max(1, min(live, facts.slots - (0 if request.dry_run else live))),
-        was_running=facts.live.id is not None,
+        was_running=record is not None and record.to_run,
         generation=_next(record),
         handover=Handover(version=before, run=_run(pipeline.name, record, services)),
     )
