@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import assert_never
 
-from penstock.errors import BusyError, DeclarationError, NotEqualError, PenstockError, RefusedError
+from penstock.errors import DeclarationError, NotEqualError, PenstockError, RefusedError
 from penstock.flink.spec import version
 from penstock.generation import deployed, running
+from penstock.lock import only_one
 from penstock.pipeline import Pipeline
 from penstock.replay import acts, launch
 from penstock.replay import publish as publishing
@@ -333,21 +333,3 @@ def _give_up(work: Work, replay: Replay, *, keep_files: bool = False) -> Replay:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def only_one(settings: Settings, replay: str) -> Iterator[None]:
-    """Let one process of this project run a replay; the operating system frees the lock however that ends.
-
-    The file goes when the replay has ended without an error: its record, not the lock, tells from then on.
-    """
-    from filelock import FileLock, Timeout
-
-    file = settings.home / "locks" / f"{settings.env.name}.replay.{replay}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(file, timeout=0):
-            yield
-            file.unlink(missing_ok=True)
-    except Timeout:
-        raise BusyError(f"replay {replay} is being run by another process", hint="wait for it to end") from None
