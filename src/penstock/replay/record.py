@@ -20,8 +20,9 @@ from penstock.topics import TopicSpec
 
 TOPIC = "penstock.replays"
 
-#: `running` until it is published and checked, or is given up; `dry` where nothing was to be published.
-STATUSES = ("running", "done", "dry", "abandoned")
+#: `running` until it is published and checked, or is given up; `dry` where nothing was to be published; `removed` where
+#: the rows that it published were dropped together with the pipeline.
+STATUSES = ("running", "done", "dry", "abandoned", "removed")
 
 Offsets = Mapping[int, int]
 
@@ -56,7 +57,7 @@ class Cut:
     """Where the log was cut: records with low <= offset < high are computed.
 
     `watermark` is the live job's when the range was closed, `job_id` which start of it that was;
-    `savepoint` is where it was stopped, for a pipeline without windows.
+    `savepoint` is where it was stopped, for a pipeline without windows.  `topic` is the source, "" in a record of old.
     """
 
     low: Offsets
@@ -64,6 +65,7 @@ class Cut:
     watermark: int | None = None
     job_id: str = ""
     savepoint: str | None = None
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,13 +172,11 @@ class Replay:
         return self.status == "running" and self.handover is not None and not self.asked.dry_run
 
     def published(self, pipeline: Pipeline) -> bool:
-        """True where it has published figures of the generation of the pipeline that is deployed."""
+        """True where it has published figures of the generation of the pipeline that is deployed, from its source."""
         generation = pipeline.launch.generation if pipeline.launch else 0
-        return (self.pipeline, self.generation, self.status) == (
-            pipeline.name,
-            generation,
-            "done",
-        ) and self.cut is not None
+        if self.cut is None or (self.pipeline, self.generation, self.status) != (pipeline.name, generation, "done"):
+            return False
+        return self.cut.topic in ("", pipeline.source.name)
 
     def overlaps(self, start: int, end: int) -> bool:
         return self.asked.wide_start < end and start < self.asked.wide_end
