@@ -14,17 +14,24 @@ from penstock.pipeline import Pipeline
 from penstock.proof import healings
 from penstock.replay.render import verdict
 from penstock.replay.repair import look
+from penstock.replay.run import abandon
 from penstock.services.flink import local
 
 from ..memory import Crash, Fault, topic
 from .test_launch import CHANGED, PASSED, upgrade
-from .world import RAW, TUMBLE, Life, lived
+from .world import HOUR, RAW, TUMBLE, Life, lived
 
 
 def gone(life: Life, *, rows: bool = True, topics: bool = True) -> Outcome:
     name = life.pipeline.name
     flags = {"delete_topics": topics, "drop_datasource": rows}
     return remove(name, life.services(), life.settings, timeout=0.2, **flags)
+
+
+def given_up(life: Life, name: str, *, undeclared: bool = False) -> str:
+    replay = life.replays.read()[name]
+    declared = None if undeclared else life.pipeline
+    return abandon(declared, replay, life.services(), life.settings, timeout=0.2).status
 
 
 def files(life: Life) -> list[Path]:
@@ -124,3 +131,46 @@ def test_a_removal_that_keeps_the_rows_says_what_is_unfinished(tmp_path: Path) -
         life.replay(fault=Fault(4))
     assert "unfinished: `penstock replays --abandon r1` gives it up" in gone(life, rows=False, topics=False).lines
     assert life.replays.read()["r1"].status == "running"
+
+
+@pytest.mark.parametrize("name", ["windowed", "pass-through"])
+@pytest.mark.parametrize("removed", [False, True])
+def test_what_is_no_longer_declared_can_be_given_up(name: str, removed: bool, tmp_path: Path) -> None:
+    old = TUMBLE if name == "windowed" else RAW
+    life, counter = lived(tmp_path / "whole", old), Fault()
+    life.replay(fault=counter)
+    for at in range(2, counter.calls.index("submit_task") + 1):
+        life = lived(tmp_path / str(at), old)
+        with pytest.raises(Crash):
+            life.replay(fault=Fault(at))
+        if removed:
+            gone(life, rows=False)
+        assert given_up(life, "r1", undeclared=True) == "abandoned"
+        assert files(life) == []
+        assert running(life) == ([] if removed else [f"penstock.{old.name}"])
+
+
+def test_a_first_start_that_is_no_longer_declared_can_be_given_up(tmp_path: Path) -> None:
+    """The registry knows nothing of it."""
+    life = Life(tmp_path, RAW)
+    life.arrive(1_000, 61_000, HOUR + 80_000)
+    life.arrive(30 * 60_000, HOUR + 90_000, partition=1)
+    life.live()
+    with pytest.raises(Crash):
+        upgrade(life, TUMBLE, fault=Fault(8))
+    assert "penstock.sales" in running(life)
+    assert given_up(life, "u1", undeclared=True) == "abandoned"
+    assert (running(life), files(life)) == (["penstock.sales_raw"], [])
+    assert not life.kafka.topics(["penstock.sales.out", "penstock.sales.late", "penstock.sales.dlq"])
+
+
+def test_an_upgrade_whose_change_was_taken_back_leaves_no_job_behind(tmp_path: Path) -> None:
+    life, counter = lived(tmp_path / "whole"), Fault()
+    upgrade(life, CHANGED, fault=counter)
+    life = lived(tmp_path / "it")
+    with pytest.raises(Crash):
+        upgrade(life, CHANGED, fault=Fault(counter.calls.index("submit_batch") + 1))
+    assert "penstock.sales.1" in running(life)
+    life.pipeline = TUMBLE
+    assert given_up(life, "u1") == "abandoned"
+    assert running(life) == ["penstock.sales"]
