@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from penstock.errors import DeclarationError
+from penstock.generation import streams
 from penstock.json_or_error import kind_of
 from penstock.pipeline import Pipeline
 from penstock.rejected import read_rejected
@@ -57,14 +58,18 @@ class Group:
 def read_letters(pipeline: Pipeline, kafka: KafkaService) -> Iterator[Letter]:
     """Yield the dead letters of the pipeline's source, each once, without their keys.
 
+    Those of earlier generations too: the running one has only the letters of the range that was replayed for it.
     Raises DeclarationError where the pipeline has no dead-letter topic.
     """
-    topic, source = dlq_topic(pipeline.stream), pipeline.source.name
-    if topic not in kafka.topics([topic]):
+    source, generation = pipeline.source.name, pipeline.launch.generation if pipeline.launch else 0
+    topics = [dlq_topic(stream) for stream in streams(pipeline.name, generation)]
+    there = kafka.topics(topics)
+    if (topic := topics[-1]) not in there:
         raise DeclarationError(f"{pipeline.name} is not applied: there is no topic {topic}", hint="`penstock apply`")
     # With the timestamp: in a source that was deleted and made anew the same place is another record's.
     seen: set[tuple[int, int, int]] = set()
-    for batch in read_rejected(kafka, topic, source):
+    batches = (batch for topic in topics if topic in there for batch in read_rejected(kafka, topic, source))
+    for batch in batches:
         for it in batch:
             if (place := it[:3]) not in seen:
                 seen.add(place)
