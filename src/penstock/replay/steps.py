@@ -191,6 +191,11 @@ def steps(
     return [*found, Receipt()]
 
 
+def stops_first(scope: Scope, replay: Replay) -> bool:
+    """Return whether the live job is stopped before all else: rows without windows are told apart by its end alone."""
+    return scope.closed_at is None and replay.was_running and not replay.asked.dry_run
+
+
 def _handover_steps(
     pipeline: Pipeline, scope: Scope, replay: Replay, low: Mapping[int, int], high: Mapping[int, int], rows: int
 ) -> list[Step]:
@@ -200,8 +205,7 @@ def _handover_steps(
         return [CutLog(low, high), *past, Receipt()]
     begin = Begin(scope.end if windowed else None, pipeline.parallelism or 0)
     found: list[Step] = [CutLog(low, high), begin, *past]
-    if not windowed and replay.was_running:
-        # Rows have no windows to tell whose they are: the old job's end does.
+    if stops_first(scope, replay):
         found.insert(0, Stop())
     found += [CatchUp()] if windowed else []
     # How many segments there are is known when the old job has stopped.
@@ -227,7 +231,7 @@ def refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> 
     found += _of_the_job(pipeline, scope, replay, facts)
     found += log_refusals(pipeline, facts)
     found += unfinished(replay, in_the_way(scope, facts.others))
-    if facts.slots < 1:
+    if facts.slots < 1 and not stops_first(scope, replay):
         way = "stop a job, or raise taskmanager.numberOfTaskSlots"
         found.append(Refusal("Flink has no free slot for the computation", way))
     if facts.suspended and not replay.asked.dry_run:
