@@ -234,11 +234,19 @@ def _write_tail(work: Work, replay: Replay, file: Path) -> dict[int, Count]:
     topic, offsets = out_topic(work.pipeline.stream), handover(replay).offsets
     if not offsets:
         return {}
+    # Nothing but retention takes the first results of a topic that was made for them.
+    first = work.services.kafka.start_offsets(topic)
+    gone = [f"partition {at} at offset {first[at]}" for at, end in sorted(offsets.items()) if end and first[at]]
+    if gone:
+        raise RefusedError(
+            f"{topic} begins later than it did, results of the new job are gone: {', '.join(gone)}",
+            hint=f"{give_up(replay)}; then upgrade again, and let it not lie for longer than the topic's retention",
+        )
     file.parent.mkdir(parents=True, exist_ok=True)
     counts: dict[int, Count] = {}
     part = file.with_suffix(".part")
     with part.open("wb") as lines:
-        for batch in work.services.kafka.read(topic, work.services.kafka.start_offsets(topic), offsets):
+        for batch in work.services.kafka.read(topic, first, offsets):
             for record in batch:
                 row = json.loads(record.value or b"")
                 segment = floor(row["window_start"], work.pipeline.sink.segment)

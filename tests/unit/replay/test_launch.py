@@ -401,3 +401,32 @@ def test_a_new_job_without_a_watermark_is_waited_for_where_a_window_of_its_own_i
     with pytest.raises(WaitTimeoutError, match="its watermark is not known"):
         upgrade(life, CHANGED)
     assert "penstock.sales" in [job.name for job in life.flink.jobs() if job.live], "the old one is not stopped yet"
+
+
+def test_without_windows_the_old_jobs_slots_are_free_when_it_is_stopped(tmp_path: Path) -> None:
+    life = lived(tmp_path, RAW)
+    life.flink.slots = 0
+    with pytest.raises(RefusedError, match=r"Flink has 2 free slots with those of the old job, .* need 3"):
+        upgrade(life, PASSED)
+    life.flink.slots = 1
+    assert upgrade(life, PASSED).status == "done"
+
+
+def test_results_of_the_new_job_that_have_expired_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    life, counter = beyond(tmp_path / "whole"), Fault()
+    before = life.rows()
+    upgrade(life, CHANGED, fault=counter)
+    life = beyond(tmp_path / "it")
+    with pytest.raises(Crash):
+        upgrade(life, CHANGED, fault=Fault(counter.calls.index("submit_task") - 1))
+    handed = life.replays.read()["u1"].handover
+    assert handed is not None and handed.offsets
+    life.kafka.expire("penstock.sales.1.out", 0, 1)
+    with pytest.raises(
+        RefusedError,
+        match=r"penstock.sales.1.out begins later .* results of the new job are gone: partition 0 at offset 1",
+    ):
+        upgrade(life, CHANGED)
+    assert life.rows() == before
+    abandon(CHANGED, life.replays.read()["u1"], life.services(), life.settings, timeout=0.2)
+    assert [job.name for job in life.flink.jobs() if job.live] == ["penstock.sales"]
