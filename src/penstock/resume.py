@@ -24,11 +24,12 @@ def resumption(record: Record, point: RestorePoint) -> Resumption | None:
 
     From anything older than the newest, rows would be committed again.
     """
-    ended = f"{record.status} before" if record.status in ("stopped", "removed") else "it ended"
-    if record.savepoint is not None:  # noted when the job had ended: nothing is newer
-        return Resumption(record.savepoint, ended)
-    if point.path is not None:
-        return Resumption(point.path, ended)
+    if record.savepoint is not None and record.status in ("stopped", "removed"):
+        return Resumption(record.savepoint, f"{record.status} before")
+    # One that an upgrade noted as the job's last, and died, comes second: what is there may be newer.
+    state = point.path or record.savepoint
+    if state is not None:
+        return Resumption(state, "it ended")
     if not record.job_id or point.never or (record.status == "starting" and not point.unseen):
         # Without a checkpoint nothing was committed, so the same start repeats nothing.
         return Resumption(record.restore, "nothing was computed yet")
