@@ -7,6 +7,8 @@ start       the new one from it; until its first checkpoint it has committed not
 
 from __future__ import annotations
 
+import time
+
 from penstock import actions
 from penstock.actions import Site
 from penstock.apply import run_steps
@@ -30,6 +32,9 @@ from penstock.settings import Settings
 from penstock.steps import Refused, StartJob
 from penstock.wait import Pending, Progress, until
 
+#: Seconds that a new job must run without a restart: a checkpoint may come before the record that it fails at.
+STEADY = 3.0
+
 
 def upgrade(
     pipeline: Pipeline,
@@ -38,6 +43,7 @@ def upgrade(
     *,
     progress: Progress | None = None,
     timeout: float = 120,
+    steady: float = STEADY,
 ) -> Outcome:
     """Let the job go on as declared, from a savepoint; say so where it does already.
 
@@ -48,14 +54,14 @@ def upgrade(
         site = make_site((pipeline,), services, settings, progress, timeout)
         record, old, new = _versions(site, pipeline)
         if old is None:
-            return _as_recorded(site, new)
+            return _as_recorded(site, new, steady)
         _compare(site, old, new)
         savepoint = _stopped(site, record)
         stopped = site.save(record.but(savepoint=savepoint))
         try:
             _supervise(site, new)
             _start(site, new, savepoint, record.run + 1)
-            _await_commit(site, pipeline.name)
+            _await_commit(site, pipeline.name, steady)
         except PenstockError as error:
             raise _rolled_back(site, old, stopped, savepoint, error) from error
         lines = (
@@ -100,7 +106,7 @@ def _compare(site: Site, old: Pipeline, new: Pipeline) -> None:
         )
 
 
-def _as_recorded(site: Site, pipeline: Pipeline) -> Outcome:
+def _as_recorded(site: Site, pipeline: Pipeline, steady: float) -> Outcome:
     """See that the recorded version runs, which an earlier run may have left halfway: by the plan of `apply`."""
     name, observed = pipeline.name, observe([pipeline], site.services, site.settings)
     steps = job_steps(pipeline, observed, site.settings.env, allow=())
@@ -115,7 +121,7 @@ def _as_recorded(site: Site, pipeline: Pipeline) -> Outcome:
         return Outcome(name, posted, (f"{name}: {what}, {steps[0].reason}",))
     site.pipelines = {**site.pipelines, name: pipeline}
     run_steps(site, changes)
-    _await_commit(site, name)
+    _await_commit(site, name, steady)
     return Outcome(name, True, (f"{name}: version {version(pipeline)} runs", *(step.reason for step in changes)))
 
 
@@ -189,18 +195,24 @@ def _start(site: Site, pipeline: Pipeline, savepoint: str, run: int) -> None:
     actions.await_job(site, name)
 
 
-def _await_commit(site: Site, name: str) -> None:
-    """Wait for the new job's first checkpoint: with it, its first results are committed."""
-    record = site.record(name)
+def _await_commit(site: Site, name: str, steady: float) -> None:
+    """Wait until the new job has completed a checkpoint, its first results committed with it, and runs on."""
+    record, flink = site.record(name), site.services.flink
+    since, before = time.monotonic(), (0, 0)
 
     def probe() -> bool | Pending:
-        job = site.services.flink.job(record.job_id)
+        nonlocal since, before
+        job = flink.job(record.job_id)
         if job is None or not job.live:
-            reason = site.services.flink.root_exception(record.job_id)
+            reason = flink.root_exception(record.job_id)
             raise PenstockError(f"{name}: its new job is {job.state if job else 'gone'}: {reason or 'no reason given'}")
-        reason = "" if job.running else site.services.flink.root_exception(record.job_id) or ""
-        done = site.services.flink.completed_checkpoints(record.job_id)
-        return done > 0 or Pending(f"no checkpoint of the new job yet; {reason}".rstrip("; "))
+        restored, now = flink.restored(record.job_id), time.monotonic()
+        if restored != before or not job.running:
+            since, before = now, restored
+        if not job.running or not flink.completed_checkpoints(record.job_id):
+            reason = flink.root_exception(record.job_id) or ""
+            return Pending(f"{job.state}, no checkpoint of the new job yet; {reason}".rstrip("; "))
+        return now - since >= steady or Pending(f"it runs, since its last restart for less than {steady:g} s")
 
     until(f"{name}: the new job", probe, timeout=site.timeout, interval=0.25, progress=site.progress)
 
@@ -216,7 +228,8 @@ def _rolled_back(site: Site, old: Pipeline, record: Record, savepoint: str, erro
     if begun and _has_committed(site, failed, savepoint):
         return PenstockError(
             f"{error.message}\nit had committed results, so going back to {record.version} would repeat rows",
-            hint=f"put the cause right and `penstock upgrade {old.name}` again, or --replay-from T",
+            hint="put the cause right, or take the change back, and "
+            f"`penstock upgrade {old.name}` again: it goes on from the newest state; or --replay-from T",
         )
     _supervise(site, old)
     _start(site, old, savepoint, failed.run + 1)

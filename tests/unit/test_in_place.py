@@ -76,7 +76,7 @@ def applied(root: Path) -> World:
 
 
 def run(world: World, pipeline: Pipeline = NEW, fault: Fault | None = None) -> tuple[bool, tuple[str, ...]]:
-    done = upgrade(pipeline, world.services(fault), world.settings, timeout=0.2)
+    done = upgrade(pipeline, world.services(fault), world.settings, timeout=0.2, steady=0)
     return done.changed, done.lines
 
 
@@ -223,6 +223,20 @@ def test_one_that_never_got_anywhere_goes_on_from_what_it_began_with(tmp_path: P
     world.flink.plans[version(NEXT)] = job("c")
     assert run(world, NEXT)[0]
     assert world.flink.specs[-1].restore == savepoint
+
+
+def test_one_that_restarts_again_and_again_has_not_begun_well(tmp_path: Path) -> None:
+    """A checkpoint may come before the record that it fails at."""
+    world, looks = applied(tmp_path), list[int]()
+
+    def restored(job_id: str) -> tuple[int, int]:
+        looks.append(len(looks))
+        return len(looks) // 2, 0
+
+    world.flink.restored = restored  # type: ignore[method-assign]
+    with pytest.raises(PenstockError, match="it runs, since its last restart for less than 1 s"):
+        upgrade(NEW, world.services(), world.settings, timeout=2, steady=1)
+    assert len(looks) > 4
 
 
 def test_killed_at_any_call_and_run_again_the_new_version_runs(tmp_path: Path) -> None:
