@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from penstock import in_place
@@ -26,7 +26,7 @@ from penstock.replay.facts import Facts, look
 from penstock.replay.record import Handover, Replay
 from penstock.replay.run import asked, checked_id, new_id, run
 from penstock.replay.scope import EVER, Scope, utc, widened
-from penstock.replay.steps import Plan, Refusal, log_refusals, plan_of, stops_first, unfinished
+from penstock.replay.steps import Plan, Refusal, log_refusals, plan_of, unfinished
 from penstock.segments import floor
 from penstock.services.protocols import KafkaService, Services
 from penstock.services.registry import Record
@@ -45,6 +45,7 @@ class Request:
     dry_run: bool = False
     rate: float | None = None
     reason: str = ""
+    allow: Collection[str] = frozenset()
 
 
 def begin(
@@ -121,7 +122,7 @@ def prepare(
     facts = look(current, probe, services)
     end = boundary(pipeline, facts.live.watermark, services.kafka)
     scope = widened(pipeline, request.since, max(end, request.since + 1))
-    made = asked(scope, dry_run=request.dry_run, rate=request.rate, reason=request.reason)
+    made = asked(scope, dry_run=request.dry_run, rate=request.rate, reason=request.reason, allow=request.allow)
     before = facts.live.version or (record.version if record is not None and _lives(record) else "")
     live = _slots(pipeline, settings)
     replay = Replay(
@@ -129,11 +130,11 @@ def prepare(
         pipeline=pipeline.name,
         version=version(pipeline),
         asked=made,
-        was_running=facts.live.id is not None,
+        was_running=record is not None and record.to_run,
         generation=_next(record),
         handover=Handover(version=before, run=_run(pipeline.name, record, services)),
     )
-    if stops_first(scope, replay):
+    if facts.stops_live(scope, replay):
         old = running(record) if record is not None else None
         facts = replace(facts, slots=facts.slots + _slots(old or pipeline, settings))
     replay = replay.but(parallelism=max(1, min(live, facts.slots - (0 if request.dry_run else live))))
@@ -214,7 +215,7 @@ def _refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts, li
     needed = 1 if replay.asked.dry_run else live + 1
     if facts.slots < needed:
         way = "stop a job, or raise taskmanager.numberOfTaskSlots"
-        those = " with those of the old job" if stops_first(scope, replay) else ""
+        those = " with those of the old job" if facts.stops_live(scope, replay) else ""
         reason = f"Flink has {facts.slots} free slots{those}, the new job and the replay need {needed}"
         found.append(Refusal(reason, way))
     if facts.suspended and not replay.asked.dry_run:

@@ -60,7 +60,15 @@ RERUNS = 6
 
 #: The process that runs the replay, and the parts of the stack.
 CLI = "cli"
-VICTIMS = (CLI, "flink-taskmanager", "flink-jobmanager", "druid-indexer", "druid-coordinator", "kafka")
+VICTIMS = (
+    CLI,
+    "flink-taskmanager",
+    "flink-jobmanager",
+    "druid-indexer",
+    "druid-coordinator",
+    "druid-broker",
+    "kafka",
+)
 
 #: When the process is killed: as the step begins, but for what takes its time.
 MOMENTS = {

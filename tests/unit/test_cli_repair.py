@@ -111,7 +111,7 @@ def test_a_refused_span_is_told_with_the_way_out(life: Life, run: Run) -> None:
     code, out, err = run("repair", "sales")
     assert code == 3
     assert "refused" in out
-    assert "`penstock replay --id by-hand` finishes it" in " ".join(err.split())
+    assert "`penstock replay --id by-hand` goes on with it" in " ".join(err.split())
 
 
 def test_what_is_due_is_repaired_and_a_failure_does_not_stop_the_others(

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.context import Context, console, print_json
-from penstock.cli.pipelines import Allow
-from penstock.cli.stack import Json
+from penstock.cli.stack import Allow, Json
 from penstock.errors import DeclarationError, PenstockError
 from penstock.wait import rich_progress
 

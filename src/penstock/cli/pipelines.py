@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.context import Context, console, print_json
-from penstock.cli.stack import Name
+from penstock.cli.stack import Allow, Name
 from penstock.errors import DeclarationError
 from penstock.wait import rich_progress
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from penstock.pipeline import Pipeline
     from penstock.steps import Plan
 
-Allow = Annotated[
-    list[str] | None, typer.Option("--allow", help="Allow what is refused, by its name; see the plan.", metavar="FLAG")
-]
 Timeout = Annotated[float, typer.Option(help="Seconds for each wait.", min=1)]
 
 

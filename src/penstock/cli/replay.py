@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.context import Context, console, print_json
-from penstock.cli.stack import Json
+from penstock.cli.stack import Allow, Json
 from penstock.errors import DeclarationError
 from penstock.wait import rich_progress
 
@@ -35,18 +35,21 @@ def replay(  # noqa: PLR0913  (a command's options)
     reason: Annotated[str, typer.Option(help="Why, for the receipt.")] = "",
     name: Annotated[str | None, typer.Option("--id", help="Its id: once more, it goes on or changes nothing.")] = None,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")] = False,
+    allow: Allow = None,
     timeout: Timeout = 300.0,
     as_json: Json = False,
 ) -> None:
     """Compute a past range anew from the log, late records included, and replace it in Druid in one stroke."""
+    from penstock.plan import parse_allow
     from penstock.replay import render
     from penstock.replay.begin import Request, begin
+    from penstock.replay.record import FLAGS
     from penstock.replay.run import run
 
     owner: Context = context.obj
     if not plan_only:
         owner.needs_files("replay")
-    request = Request(pipeline, start, end, dry_run, rate, reason, name)
+    request = Request(pipeline, start, end, dry_run, rate, reason, name, parse_allow(allow or (), FLAGS))
     begun = begin(request, owner.pipelines, owner.services, owner.settings)
     if begun.plan is not None:
         if not as_json:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from penstock.stack import Check, PartStatus
 
 Name = Annotated[str, typer.Argument(help="A pipeline's name.")]
+Allow = Annotated[
+    list[str] | None, typer.Option("--allow", help="Allow what is refused, by its name; see the plan.", metavar="FLAG")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.context import Context, console, print_json
-from penstock.cli.stack import Json, Name
+from penstock.cli.stack import Allow, Json, Name
 from penstock.errors import DeclarationError, RefusedError
 from penstock.wait import rich_progress
 
@@ -28,7 +28,7 @@ Since = Annotated[
 ]
 
 
-def upgrade(
+def upgrade(  # noqa: PLR0913  (a command's options)
     context: typer.Context,
     name: Name,
     since: Since = None,
@@ -38,6 +38,7 @@ def upgrade(
     rate: Annotated[float | None, typer.Option(help="The most records of the past to read a second.", min=1)] = None,
     reason: Annotated[str, typer.Option(help="Why, for the receipt.")] = "",
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")] = False,
+    allow: Allow = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each wait to see something change.", min=1)] = 300.0,
     as_json: Json = False,
 ) -> None:
@@ -45,13 +46,15 @@ def upgrade(
 
     An upgrade that died goes on when it is asked for again.
     """
+    from penstock.plan import parse_allow
+    from penstock.replay.record import FLAGS
     from penstock.upgrade import Request, under_way
 
     owner: Context = context.obj
     (declared,) = owner.pipelines([name])
     if since is None and (dry_run or plan_only or (as_json and under_way(name, owner.services) is None)):
         raise DeclarationError("--dry-run, --plan and --json are for an upgrade with --replay-from T")
-    request = None if since is None else Request(_moment(since), dry_run, rate, reason)
+    request = None if since is None else Request(_moment(since), dry_run, rate, reason, parse_allow(allow or (), FLAGS))
     run_upgrade(owner, declared, request, plan_only=plan_only, timeout=timeout, as_json=as_json)
 
 

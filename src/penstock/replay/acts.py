@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from penstock.replay.facts import live, log_facts
 from penstock.replay.read_ahead import Ahead
 from penstock.replay.record import Cut, Replay, Settled, Sum
 from penstock.replay.scope import EVER, Scope, utc
-from penstock.replay.steps import Close, Compute
+from penstock.replay.steps import Close, Compute, ways_on
 from penstock.replay.verify import Log, dead_letters, read_log, verify
 from penstock.services.flink import local
 from penstock.services.protocols import KafkaService, Services
@@ -160,6 +161,7 @@ def _path(work: Work, job_id: str, checkpoint: int) -> str:
 def stop_live(work: Work, replay: Replay) -> Replay:
     """Stop the live job with a savepoint: rows that came after it could not be told from those that are replaced."""
     name = work.pipeline.name
+    work.until(f"{name}: its job", partial(_can_stop, work), interval=0.25, hint="`penstock status`")
     stop(name, work.services, work.settings, progress=work.progress, timeout=work.timeout)
     record = work.services.registry.read()[name]
     if record.savepoint is None:
@@ -167,6 +169,12 @@ def stop_live(work: Work, replay: Replay) -> Replay:
             f"{name}: its job left no savepoint, so where it stopped is not known", hint=f"`penstock start {name}`"
         )
     return replay.but(cut=Cut({}, {}, job_id=record.job_id, savepoint=record.savepoint))
+
+
+def _can_stop(work: Work) -> bool | Pending:
+    """One that is on its way back can take no savepoint; one that has ended needs none."""
+    job = work.services.flink.job(work.services.registry.read()[work.pipeline.name].job_id)
+    return job is None or not job.live or job.running or Pending(job.state.lower())
 
 
 def cut_log(work: Work, replay: Replay) -> Replay:
@@ -273,12 +281,12 @@ def compute(work: Work, replay: Replay, step: Compute) -> Replay:
             return True
         if not (job.live or job.leaving):
             reason = flink.root_exception(job.id) or "Flink gives no reason"
-            raise PenstockError(f"{job.name} is {job.state}: {reason}", hint=again(replay))
+            raise PenstockError(f"{job.name} is {job.state}: {reason}", hint=ways_on(replay))
         return Pending(f"{job.state.lower()}, {pace.words(flink.records_read(job.id))}")
 
-    if not work.until(f"computing {work.pipeline.name}", probe, interval=0.5, hint=again(replay)):
+    if not work.until(f"computing {work.pipeline.name}", probe, interval=0.5, hint=ways_on(replay)):
         raise UnavailableError(
-            f"Flink has forgotten job {identity()}: its JobManager was restarted", hint=again(replay)
+            f"Flink has forgotten the computation of {replay.id}: its JobManager was restarted", hint=ways_on(replay)
         )
     return replay.but(figures=replace(replay.figures, read=total))
 
@@ -368,9 +376,3 @@ def resume(work: Work, replay: Replay) -> Replay:
 def clean(work: Work, replay: Replay) -> None:
     """Delete a replay's files."""
     shutil.rmtree(work.folder(replay), ignore_errors=True)
-
-
-def again(replay: Replay) -> str:
-    return (
-        f"`penstock replay --id {replay.id}` goes on from there, `penstock replays --abandon {replay.id}` gives it up"
-    )

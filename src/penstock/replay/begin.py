@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from penstock.errors import DeclarationError
@@ -29,6 +29,7 @@ class Request:
     rate: float | None = None
     reason: str = ""
     id: str | None = None
+    allow: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def begin(
         raise DeclarationError(absent or "a pipeline, --from and --to are needed", hint=EXAMPLE)
     (pipeline,) = declared([request.pipeline])
     wanted = scope(pipeline, request.start, request.end)
-    what = asked(wanted, dry_run=request.dry_run, rate=request.rate, reason=request.reason)
+    what = asked(wanted, dry_run=request.dry_run, rate=request.rate, reason=request.reason, allow=request.allow)
     made = prepare(pipeline, wanted, what, services, settings, id=request.id)
     return Begun(pipeline, made.replay, made)
 
@@ -83,7 +84,9 @@ def _same(request: Request, known: Replay, declared: Callable[[Sequence[str]], l
         (request.end and utc(moment("--to", request.end)), utc(known.asked.end)),
     )
     differs = any(given and given != there for given, there in told)
-    if differs or (request.dry_run and not known.asked.dry_run):
+    # By its id alone one goes on as what it is.
+    as_other = request.dry_run != known.asked.dry_run and (request.dry_run or any(given for given, _ in told))
+    if differs or as_other:
         span = f"{known.pipeline}, {utc(known.asked.start)} to {utc(known.asked.end)}"
         kind = "dry run" if known.asked.dry_run else "replay"
         raise DeclarationError(f"{known.id} is another {kind}: {span}", hint="choose another --id, or leave it out")

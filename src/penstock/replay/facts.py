@@ -21,11 +21,15 @@ Offsets = Mapping[int, int]
 
 @dataclass(frozen=True)
 class Live:
-    """The pipeline's job: `id` of the one that runs (None where none does), its version and watermark (epoch ms)."""
+    """The pipeline's job: `id` of the one that runs (None where none does), its version and watermark (epoch ms).
+
+    `coming` is the state of one that does not run yet, or not again yet; "" where there is none.
+    """
 
     id: str | None = None
     version: str = ""
     watermark: int | None = None
+    coming: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ class Facts:
     others: tuple[Replay, ...] = ()
     foreign: str | None = None
     suspended: bool = False
+
+    def stops_live(self, scope: Scope, replay: Replay) -> bool:
+        """Return whether a replay stops the running job before it starts another: its slots are free by then."""
+        return scope.closed_at is None and not replay.asked.dry_run and self.live.id is not None
 
 
 def not_ended(name: str, services: Services) -> tuple[Replay, ...]:
@@ -87,10 +95,13 @@ def look(pipeline: Pipeline, scope: Scope, services: Services) -> Facts:
 def live(pipeline: Pipeline, record: Record | None, services: Services) -> Live:
     """Return the pipeline's running job."""
     called = job_name(stream(pipeline.name, record))
-    running = [job for job in services.flink.jobs() if job.name == called and job.running]
-    if not running or record is None or record.job_id != running[0].id:
+    found = [job for job in services.flink.jobs() if job.name == called and job.live]
+    if record is None or not found or record.job_id not in {job.id for job in found}:
         return Live()
-    return Live(running[0].id, record.version, services.flink.watermark(running[0].id))
+    (job,) = (job for job in found if job.id == record.job_id)
+    if not job.running:
+        return Live(version=record.version, coming="starting" if job.state == "RUNNING" else job.state.lower())
+    return Live(job.id, record.version, services.flink.watermark(job.id))
 
 
 def log_facts(topic: Topic, scope: Scope, kafka: KafkaService, now: int | None = None) -> LogFacts:

@@ -11,11 +11,13 @@ from pathlib import Path
 from penstock.druid import supervisor_spec
 from penstock.errors import NotEqualError, PenstockError, RefusedError, UnavailableError
 from penstock.lock import environment_lock
-from penstock.replay.acts import ASK_EVERY, Work, again
+from penstock.replay.acts import ASK_EVERY, Work
 from penstock.replay.derive import publish_spec, task_id
 from penstock.replay.record import Count, Replay
 from penstock.replay.scope import utc
+from penstock.replay.steps import ways_on
 from penstock.replay.verify import files_in
+from penstock.topics import out_topic
 from penstock.wait import Pending
 
 #: What Druid says of a task that was not the cause of its own end: its indexer is new, or went away before it began.
@@ -41,6 +43,24 @@ def before(work: Work, replay: Replay) -> Replay:
     return replay.but(figures=replace(figures, before=counts, sums=sums))
 
 
+def refuse_emptied(work: Work, replay: Replay) -> None:
+    """Raise RefusedError where segments would be left empty that Druid has rows of, unless that was asked for.
+
+    A topic that was made anew holds nothing of the past: by its log the past is empty, and that would be published.
+    """
+    counts = replay.figures.computed
+    gone = {at: it for at, it in replay.figures.before.items() if it.events and not counts.get(at, Count()).events}
+    if not gone or replay.asked.dry_run or replay.asked.empty_segments:
+        return
+    first = min(gone)
+    more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+    raise RefusedError(
+        f"{work.pipeline.name}: the log gives no row for segment {utc(first)} ({gone[first].events:,} events in Druid)"
+        f"{more}: it would be left empty; nothing was published",
+        hint="was the topic made anew since?  a later --from keeps what Druid has; `--allow empty-segments` lets it go",
+    )
+
+
 def hand_off(work: Work, replay: Replay) -> Replay:
     """Wait until Druid's tasks have published every row up to the settled end of the result topic.
 
@@ -49,6 +69,12 @@ def hand_off(work: Work, replay: Replay) -> Replay:
     """
     guard(work, replay)
     assert replay.settled is not None
+    out = out_topic(work.pipeline.stream)
+    ends = work.services.kafka.end_offsets(out, committed=True)
+    if any(ends.get(partition, 0) < end for partition, end in replay.settled.out.items()):
+        raise RefusedError(
+            f"replay {replay.id} can't be published: topic {out} was made anew since", hint=ways_on(replay)
+        )
     await_hand_off(work, replay.settled.out, replay.settled.held)
     return replay
 
@@ -174,11 +200,11 @@ def _await_task(work: Work, replay: Replay) -> None:
             reason = druid.task_failure(identity)
             if any(words in reason for words in LOST):
                 return False
-            raise PenstockError(f"Druid's task {identity} failed: {reason}", hint=again(replay))
+            raise PenstockError(f"Druid's task {identity} failed: {reason}", hint=ways_on(replay))
         return True if state == "SUCCESS" else Pending(state or "not known to Druid yet")
 
-    if not work.until(f"Druid's task {identity}", probe, interval=0.2, hint=again(replay)):
-        raise UnavailableError(f"Druid's task {identity} was lost: its indexer was restarted", hint=again(replay))
+    if not work.until(f"Druid's task {identity}", probe, interval=0.2, hint=ways_on(replay)):
+        raise UnavailableError(f"Druid's task of {replay.id} was lost: its indexer was restarted", hint=ways_on(replay))
 
 
 def guard(work: Work, replay: Replay) -> None:

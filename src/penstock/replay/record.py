@@ -24,12 +24,17 @@ STATUSES = ("running", "done", "dry", "abandoned")
 
 Offsets = Mapping[int, int]
 
+EMPTY = "empty-segments"
+#: What a replay may be allowed by name, and what it costs.
+FLAGS = {EMPTY: "segments of which the log gives no row are replaced by nothing: what Druid has of them is lost"}
+
 
 @dataclass(frozen=True)
 class Asked:
     """What was asked for: a range before and after it was widened (epoch ms), how, why and by whom (time in UTC).
 
-    `repair` tells a repair's replays from those that were asked for by hand.
+    `repair` tells a repair's replays from those that were asked for by hand; `empty_segments` lets segments go of which
+    the log holds no event.
     """
 
     start: int
@@ -42,6 +47,7 @@ class Asked:
     by: str = ""
     at: str = ""
     repair: bool = False
+    empty_segments: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ class Replay:
 
     `generation` is the one of the pipeline that it belongs to; `handover` is there where it brings a new one.  `done`
     lists the steps that are; `attempt` numbers the computations, `task` the publications; `was_running` is
-    whether the live job ran when it was planned, and so is to run again.
+    whether the live job was to run when it was planned, and so is to run again.
     """
 
     id: str

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import assert_never
 
-from penstock.errors import BusyError, DeclarationError, RefusedError
+from penstock.errors import BusyError, DeclarationError, NotEqualError, PenstockError, RefusedError
 from penstock.flink.spec import version
 from penstock.generation import deployed, running
 from penstock.pipeline import Pipeline
@@ -26,7 +26,7 @@ from penstock.replay import publish as publishing
 from penstock.replay.acts import STEADY, Work
 from penstock.replay.derive import batch_job_id, task_id
 from penstock.replay.facts import Facts, look, not_ended
-from penstock.replay.record import Asked, Replay
+from penstock.replay.record import EMPTY, Asked, Replay
 from penstock.replay.scope import Scope, widened
 from penstock.replay.steps import (
     Begin,
@@ -49,6 +49,7 @@ from penstock.replay.steps import (
     in_the_way,
     plan,
     steps,
+    ways_on,
 )
 from penstock.services.protocols import Services
 from penstock.services.registry import signature
@@ -71,11 +72,14 @@ def checked_id(name: str) -> str:
     return name
 
 
-def asked(scope: Scope, *, dry_run: bool, rate: float | None, reason: str) -> Asked:
+def asked(
+    scope: Scope, *, dry_run: bool, rate: float | None, reason: str, allow: Collection[str] = frozenset()
+) -> Asked:
     """Return what was asked for, with who asks and when."""
     by, at = signature()
     first, last = scope.asked
-    return Asked(first, last, scope.start, scope.end, dry_run, rate, reason, by, at)
+    empty = EMPTY in allow
+    return Asked(first, last, scope.start, scope.end, dry_run, rate, reason, by, at, empty_segments=empty)
 
 
 def prepare(
@@ -83,7 +87,8 @@ def prepare(
 ) -> Plan:
     """Look, and return the plan of a new replay.  Changes nothing."""
     name = checked_id(id or new_id(pipeline.name))
-    pipeline = deployed(pipeline, services.registry.read().get(pipeline.name))
+    record = services.registry.read().get(pipeline.name)
+    pipeline = deployed(pipeline, record)
     facts = look(pipeline, scope, services)
     replay = Replay(
         id=name,
@@ -91,7 +96,7 @@ def prepare(
         version=version(pipeline),
         asked=request,
         parallelism=_parallelism(pipeline, settings, facts),
-        was_running=facts.live.id is not None,
+        was_running=record is not None and record.to_run,
         generation=pipeline.launch.generation if pipeline.launch else 0,
     )
     return plan(pipeline, scope, replay, facts)
@@ -153,7 +158,11 @@ def run(
                     continue
                 work.progress.update(f"{number}/{len(todo)} {step.kind}")
                 started = time.monotonic()
-                replay = _outlasting(work, replay, step)
+                try:
+                    replay = _outlasting(work, replay, step)
+                except PenstockError as error:
+                    _tell(work, work.saved or replay, step, error)
+                    raise
                 took = round(replay.seconds.get(step.kind, 0) + time.monotonic() - started, 3)
                 replay = replay.but(done=(*replay.done, step.kind), seconds={**replay.seconds, step.kind: took})
                 replay = work.save(replay)
@@ -173,12 +182,38 @@ def _noted(work: Work, replay: Replay) -> Replay:
     if replay.asked.dry_run or work.services.replays.read().get(replay.id) is not None:
         return work.save(replay)
     with publishing.locked(work, f"replay --id {replay.id}"):
-        for other in in_the_way(work.scope, not_ended(replay.pipeline, work.services)):
+        for other in in_the_way(work.scope, replay, not_ended(replay.pipeline, work.services)):
             raise RefusedError(
-                f"replay {other.id} of the same range was begun meanwhile",
-                hint=f"`penstock replay --id {other.id}` finishes it",
+                f"{'upgrade' if other.handover else 'replay'} {other.id} of the same range was begun meanwhile",
+                hint=ways_on(other),
             )
         return work.save(replay)
+
+
+def note(pipeline: Pipeline, replay: Replay, services: Services, settings: Settings, *, timeout: float = 300) -> Replay:
+    """Note a replay that begins, for one that will run its steps.  Raises RefusedError as `run` does."""
+    scope = widened(pipeline, replay.asked.start, replay.asked.end)
+    return _noted(Work(pipeline, scope, services, settings, timeout=timeout), replay)
+
+
+def _tell(work: Work, replay: Replay, step: Step, error: PenstockError) -> None:
+    """Add to an error what becomes of the replay.
+
+    One whose figures were not proved is given up: compared again they would be the same, and until then it stood in the
+    way of others, or its live job still.
+    """
+    done = {*replay.done, step.kind}
+    still = Stop.kind in done and replay.was_running and Resume.kind not in replay.done
+    still = (still or HandOver.kind in done) and Switch.kind not in replay.done
+    if step.kind == Verify.kind and isinstance(error, (NotEqualError, RefusedError)):
+        keep = isinstance(error, NotEqualError)
+        work.outlast(f"giving up {replay.id}", lambda: _give_up(work, replay, keep_files=keep))
+        more = f"{replay.id} is given up" + (f", and {replay.pipeline}'s job goes on" if still else "")
+    elif still:
+        more = f"{replay.pipeline}'s job stands still until then: {ways_on(replay)}"
+    else:
+        return
+    error.hint = "; ".join(filter(None, (error.hint, more)))
 
 
 def steps_of(pipeline: Pipeline, replay: Replay) -> list[Step]:
@@ -227,7 +262,9 @@ def run_step(work: Work, replay: Replay, step: Step) -> Replay:
         case Compute():
             return acts.compute(work, replay, step)
         case Verify():
-            return publishing.before(work, acts.verify_files(work, replay))
+            replay = publishing.before(work, acts.verify_files(work, replay))
+            publishing.refuse_emptied(work, replay)
+            return replay
         case HandOff():
             return publishing.hand_off(work, replay)
         case Publish() if replay.handover is not None:
@@ -275,17 +312,23 @@ def abandon(
                 f"upgrade {replay.id} has begun to replace what was there",
                 hint=f"`penstock upgrade {replay.pipeline}` finishes it",
             )
-        if replay.attempt:
-            services.flink.cancel(batch_job_id(settings.env.name, replay.id, replay.attempt), timeout=timeout)
+        return _give_up(work, replay)
+
+
+def _give_up(work: Work, replay: Replay, *, keep_files: bool = False) -> Replay:
+    services, env = work.services, work.settings.env
+    if replay.attempt:
+        services.flink.cancel(batch_job_id(env.name, replay.id, replay.attempt), timeout=work.timeout)
+    if not keep_files:
         acts.clean(work, replay)
-        if replay.handover is not None and not replay.asked.dry_run:
-            launch.abandon(work, replay)
-        elif scope.closed_at is None and not replay.asked.dry_run:
-            # What ran goes on, whatever is declared by now.
-            record = services.registry.read().get(pipeline.name)
-            ran = running(record) if record is not None else None
-            acts.resume(replace(work, pipeline=ran or work.pipeline), replay)
-        return work.save(replace(replay, status="abandoned", ended=_now()))
+    if replay.handover is not None and not replay.asked.dry_run:
+        launch.abandon(work, replay)
+    elif work.scope.closed_at is None and not replay.asked.dry_run:
+        # What ran goes on, whatever is declared by now.
+        record = services.registry.read().get(replay.pipeline)
+        ran = running(record) if record is not None else None
+        acts.resume(replace(work, pipeline=ran or work.pipeline), replay)
+    return work.save(replace(replay, status="abandoned", ended=_now()))
 
 
 def _now() -> str:

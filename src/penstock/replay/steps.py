@@ -191,11 +191,6 @@ def steps(
     return [*found, Receipt()]
 
 
-def stops_first(scope: Scope, replay: Replay) -> bool:
-    """Return whether the live job is stopped before all else: rows without windows are told apart by its end alone."""
-    return scope.closed_at is None and replay.was_running and not replay.asked.dry_run
-
-
 def _handover_steps(
     pipeline: Pipeline, scope: Scope, replay: Replay, low: Mapping[int, int], high: Mapping[int, int], rows: int
 ) -> list[Step]:
@@ -205,7 +200,8 @@ def _handover_steps(
         return [CutLog(low, high), *past, Receipt()]
     begin = Begin(scope.end if windowed else None, pipeline.parallelism or 0)
     found: list[Step] = [CutLog(low, high), begin, *past]
-    if stops_first(scope, replay):
+    if not windowed and replay.was_running:
+        # Rows have no windows to tell whose they are: the old job's end does.
         found.insert(0, Stop())
     found += [CatchUp()] if windowed else []
     # How many segments there are is known when the old job has stopped.
@@ -230,8 +226,8 @@ def refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> 
         found.append(Refusal(facts.foreign, "`penstock apply` makes it ours; a datasource of others is never replaced"))
     found += _of_the_job(pipeline, scope, replay, facts)
     found += log_refusals(pipeline, facts)
-    found += unfinished(replay, in_the_way(scope, facts.others))
-    if facts.slots < 1 and not stops_first(scope, replay):
+    found += unfinished(replay, in_the_way(scope, replay, facts.others))
+    if facts.slots < 1 and not facts.stops_live(scope, replay):
         way = "stop a job, or raise taskmanager.numberOfTaskSlots"
         found.append(Refusal("Flink has no free slot for the computation", way))
     if facts.suspended and not replay.asked.dry_run:
@@ -240,9 +236,13 @@ def refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> 
     return found
 
 
-def in_the_way(scope: Scope, others: Sequence[Replay]) -> list[Replay]:
-    """Return those of a pipeline's replays that have not ended beside which one of this range can't run."""
-    return [it for it in others if scope.closed_at is None or it.handover or it.overlaps(scope.start, scope.end)]
+def in_the_way(scope: Scope, replay: Replay, others: Sequence[Replay]) -> list[Replay]:
+    """Return those of a pipeline's replays that have not ended beside which this one can't run.
+
+    A new generation replaces everything from its start on, so that it stands beside none.
+    """
+    alone = scope.closed_at is None or replay.handover is not None
+    return [it for it in others if alone or it.handover or it.overlaps(scope.start, scope.end)]
 
 
 def unfinished(replay: Replay, others: Sequence[Replay]) -> list[Refusal]:
@@ -252,13 +252,17 @@ def unfinished(replay: Replay, others: Sequence[Replay]) -> list[Refusal]:
         if other.id == replay.id or replay.asked.dry_run:
             continue
         span = f"{utc(other.asked.wide_start)} to {utc(other.asked.wide_end)}"
-        finish = f"`penstock replay --id {other.id}`"
         if other.handover is not None:
-            span, finish = f"from {utc(other.asked.wide_start)} on", f"`penstock upgrade {other.pipeline}`"
-        give_up = f"`penstock replays --abandon {other.id}`"
+            span = f"from {utc(other.asked.wide_start)} on"
         reason = f"{'upgrade' if other.handover else 'replay'} {other.id} of {span} is not finished"
-        found.append(Refusal(reason, f"{finish} finishes it, {give_up} gives it up"))
+        found.append(Refusal(reason, ways_on(other)))
     return found
+
+
+def ways_on(replay: Replay) -> str:
+    """Say how a replay that has not ended is ended."""
+    finish = f"penstock replay --id {replay.id}" if replay.handover is None else f"penstock upgrade {replay.pipeline}"
+    return f"`{finish}` goes on with it, `penstock replays --abandon {replay.id}` gives it up"
 
 
 def _of_the_job(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> list[Refusal]:
@@ -269,6 +273,9 @@ def _of_the_job(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) 
         if live.id is None and replay.asked.dry_run:
             return [Refusal("its job does not run", f"`penstock start {pipeline.name}`")]
         return _version(pipeline, replay, facts)
+    if live.coming:
+        way = f"wait until it runs: `penstock status {pipeline.name}`"
+        return [Refusal(f"its job is {live.coming}, so that no window closes", way)]
     if live.id is None:
         way = f"`penstock start {pipeline.name}` or `penstock apply` starts it"
         return [Refusal("its job does not run, so that no window closes", way)]
@@ -293,7 +300,7 @@ def closes(pipeline: Pipeline, closed_at: int) -> str:
 
 
 def _version(pipeline: Pipeline, replay: Replay, facts: Facts) -> list[Refusal]:
-    if facts.live.id is None or facts.live.version == replay.version:
+    if not facts.live.version or facts.live.version == replay.version:
         return []
     reason = f"version {facts.live.version} runs, {replay.version} is declared: the past would not fit the present"
     return [Refusal(reason, "`penstock plan` shows what changed; apply it, or take the change back")]

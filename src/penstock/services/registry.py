@@ -58,6 +58,11 @@ class Record:
     applied_at: str = ""
     applied_by: str = ""
 
+    @property
+    def to_run(self) -> bool:
+        """True where its job is to run, whether or not it does at this moment."""
+        return self.status in ("starting", "running")
+
     def but(self, **changes: Any) -> Record:
         """Return a copy with these fields changed."""
         return replace(self, **changes)

@@ -114,6 +114,9 @@ class Tasks:
 
 
 def _hand_off(life: Life, tasks: Tasks, held: tuple[str, ...] = (), **more: float) -> None:
+    for partition, end in {0: 4, 1: 7}.items():
+        while life.kafka.end_offsets(OUT, committed=True)[partition] < end:
+            life.kafka.append(OUT, b"{}", partition=partition)
     work = _work(life, **more)
     work.services = replace(work.services, druid=tasks)  # type: ignore[arg-type]
     publish.hand_off(work, _cut(life, settled=Settled(1, "", {0: 4, 1: 7}, held)))
@@ -171,6 +174,12 @@ def test_a_hand_off_that_is_not_done_is_waited_for(reading: Reading, tmp_path: P
 def test_segments_that_only_a_task_serves_are_waited_for(tmp_path: Path) -> None:
     with pytest.raises(WaitTimeoutError, match="1 segments of the range are not loaded yet"):
         _hand_off(lived(tmp_path), Tasks(Reading(NEW), realtime=1))
+
+
+def test_results_that_no_longer_are_there_are_not_waited_for(tmp_path: Path) -> None:
+    work = _work(lived(tmp_path))
+    with pytest.raises(RefusedError, match="was made anew since"):
+        publish.hand_off(work, _cut(lived(tmp_path), settled=Settled(1, "", {0: 4_000})))
 
 
 @pytest.mark.parametrize("states", [{}, {"old": "FAILED"}])

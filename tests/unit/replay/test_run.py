@@ -362,7 +362,7 @@ def test_a_publication_that_fails_by_itself_is_not_tried_anew(tmp_path: Path) ->
     life.druid.submit_task = lambda spec: life.druid.tasks.update({spec["id"]: "FAILED"})  # type: ignore[method-assign]
     with pytest.raises(PenstockError, match="failed: the reason in one line") as told:
         life.replay(timeout=5)
-    assert "goes on from there" in str(told.value.hint)
+    assert "goes on with it" in str(told.value.hint)
     assert life.replays.read()["r1"].task == 1
 
 

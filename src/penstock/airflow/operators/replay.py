@@ -152,7 +152,9 @@ class ReplayBeginOperator(ReplayOperator):
 
         self.show(render.plan_text(begun.plan))
         begun.refuse()
-        return hook.services.replays.write(begun.replay).id
+        from penstock.replay.run import note
+
+        return note(begun.pipeline, begun.replay, hook.services, hook.settings, timeout=timeout).id
 
 
 class ReplayStepOperator(ReplayOperator):
