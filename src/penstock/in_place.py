@@ -7,8 +7,11 @@ start       the new one from it; until its first checkpoint it has committed not
 
 from __future__ import annotations
 
+import time
+
 from penstock import actions
 from penstock.actions import Site
+from penstock.apply import run_steps
 from penstock.druid import supervisor_spec
 from penstock.errors import DeclarationError, PenstockError, RefusedError, UnavailableError
 from penstock.flink.spec import job_spec, version
@@ -16,15 +19,21 @@ from penstock.flink.state import differences
 from penstock.generation import deployed, running
 from penstock.lifecycle import Outcome, make_site
 from penstock.lock import environment_lock
+from penstock.observe import observe, savepoint_dir
 from penstock.older_state import newer, numbers, ranges, receipts
 from penstock.pipeline import Pipeline
 from penstock.plan import STAMP, digest
-from penstock.plan_job import settings_digest
+from penstock.plan_job import job_steps
+from penstock.resume import resumption
+from penstock.services.flink import RestorePoint
 from penstock.services.protocols import Services
 from penstock.services.registry import Record
 from penstock.settings import Settings
-from penstock.steps import StartJob
+from penstock.steps import Refused, StartJob
 from penstock.wait import Pending, Progress, until
+
+#: Seconds that a new job must run without a restart: a checkpoint may come before the record that it fails at.
+STEADY = 3.0
 
 
 def upgrade(
@@ -34,6 +43,7 @@ def upgrade(
     *,
     progress: Progress | None = None,
     timeout: float = 120,
+    steady: float = STEADY,
 ) -> Outcome:
     """Let the job go on as declared, from a savepoint; say so where it does already.
 
@@ -43,29 +53,15 @@ def upgrade(
     with environment_lock(settings, f"upgrade {pipeline.name}"):
         site = make_site((pipeline,), services, settings, progress, timeout)
         record, old, new = _versions(site, pipeline)
-        if old is None and record.status == "starting" and record.restore:
-            # A run before this one died when it had noted the new version.
-            _supervise(site, new)
-            _start(site, new, record.restore, record.run)
-            _await_commit(site, pipeline.name)
-            return Outcome(pipeline.name, True, (f"{pipeline.name}: version {record.version} runs",))
         if old is None:
-            posted = _supervise(site, new)
-            what = "the supervisor is as declared now" if posted else "nothing to do"
-            return Outcome(pipeline.name, posted, (f"{pipeline.name}: {what}, version {record.version} runs",))
+            return _as_recorded(site, new, steady)
         _compare(site, old, new)
-        site.progress.update("stopping the old job with a savepoint")
-        point = actions.end_job(site, record) if record.savepoint is None else None
-        savepoint = record.savepoint if point is None else point.path
-        if savepoint is None:
-            hint = f"`penstock upgrade {pipeline.name} --replay-from T` needs none"
-            raise PenstockError(f"{pipeline.name}: its job left no savepoint and no checkpoint", hint=hint)
-        _refuse_older(site, record, savepoint)
+        savepoint = _stopped(site, record)
         stopped = site.save(record.but(savepoint=savepoint))
         try:
             _supervise(site, new)
             _start(site, new, savepoint, record.run + 1)
-            _await_commit(site, pipeline.name)
+            _await_commit(site, pipeline.name, steady)
         except PenstockError as error:
             raise _rolled_back(site, old, stopped, savepoint, error) from error
         lines = (
@@ -110,6 +106,56 @@ def _compare(site: Site, old: Pipeline, new: Pipeline) -> None:
         )
 
 
+def _as_recorded(site: Site, pipeline: Pipeline, steady: float) -> Outcome:
+    """See that the recorded version runs, which an earlier run may have left halfway: by the plan of `apply`."""
+    name, observed = pipeline.name, observe([pipeline], site.services, site.settings)
+    steps = job_steps(pipeline, observed, site.settings.env, allow=())
+    for step in steps:
+        if isinstance(step, Refused):
+            flag = f"`penstock apply --allow {step.flag}:{name}` does it all the same" if step.flag else None
+            raise RefusedError(f"{name}: {step.reason}", hint=flag)
+    posted = _supervise(site, pipeline)
+    changes = [step for step in steps if step.action != "none"]
+    if not changes:
+        what = "the supervisor is as declared now" if posted else "nothing to do"
+        return Outcome(name, posted, (f"{name}: {what}, {steps[0].reason}",))
+    site.pipelines = {**site.pipelines, name: pipeline}
+    run_steps(site, changes)
+    _await_commit(site, name, steady)
+    return Outcome(name, True, (f"{name}: version {version(pipeline)} runs", *(step.reason for step in changes)))
+
+
+def _stopped(site: Site, record: Record) -> str:
+    """Stop the old job, and return the state that it leaves; all that refuses this does so while it runs."""
+    flink, folder = site.services.flink, savepoint_dir(site.settings.env, record.pipeline)
+    job = flink.job(record.job_id)
+    if job is None or not (job.live or job.leaving):
+        left = _left(record, flink.restore_point(record.job_id, folder))
+        _refuse_older(site, record, left)
+        return left
+    newest = flink.latest_checkpoint(record.job_id)
+    if newest is not None:  # its savepoint is newer still
+        _refuse_older(site, record, newest[1])
+    site.progress.update("stopping the old job with a savepoint")
+    return flink.stop_with_savepoint(record.job_id, folder, timeout=site.timeout, progress=site.progress)
+
+
+def _left(record: Record, point: RestorePoint) -> str:
+    """Return the state of an ended job.  Raises PenstockError where there is none to go on from."""
+    found = resumption(record, point)
+    if found is None:
+        raise PenstockError(
+            f"{record.pipeline}: its job has ended, and neither a savepoint nor a checkpoint of it is found",
+            hint=f"`penstock upgrade {record.pipeline} --replay-from T` needs none",
+        )
+    if found.path is None:
+        raise PenstockError(
+            f"{record.pipeline}: its job ended before it had computed anything, so there is no state to go on from",
+            hint="`penstock apply` starts the declared version",
+        )
+    return found.path
+
+
 def _supervise(site: Site, pipeline: Pipeline) -> bool:
     """Let Druid read what the version writes, before it writes: a task keeps the columns that it began with.
 
@@ -141,36 +187,32 @@ def supervisor_changed(site: Site, pipeline: Pipeline) -> bool:
 def _start(site: Site, pipeline: Pipeline, savepoint: str, run: int) -> None:
     """Note the version and start it from the savepoint; the note comes first, so that any later run goes on with it."""
     site.pipelines = {**site.pipelines, pipeline.name: pipeline}
-    made = version(pipeline)
-    about = {"pipeline": pipeline.name, "subject": pipeline.name, "reason": "upgrade"}
-    spec = job_spec(pipeline, site.settings.env, restore=savepoint, run=run)
-    site.save(
-        site.record(pipeline.name).but(
-            status="starting",
-            version=made,
-            run=run,
-            job_id=spec.job_id,
-            restore=savepoint,
-            savepoint=None,
-            settings=settings_digest(pipeline, site.settings.env),
-        )
+    name = pipeline.name
+    made = StartJob(
+        pipeline=name, subject=name, version=version(pipeline), run=run, restore=savepoint, reason="upgrade"
     )
-    actions.start_jobs(site, [StartJob(**about, version=made, run=run, after_stop=True)])
-    actions.await_job(site, pipeline.name)
+    actions.start_jobs(site, [made])
+    actions.await_job(site, name)
 
 
-def _await_commit(site: Site, name: str) -> None:
-    """Wait for the new job's first checkpoint: with it, its first results are committed."""
-    record = site.record(name)
+def _await_commit(site: Site, name: str, steady: float) -> None:
+    """Wait until the new job has completed a checkpoint, its first results committed with it, and runs on."""
+    record, flink = site.record(name), site.services.flink
+    since, before = time.monotonic(), (0, 0)
 
     def probe() -> bool | Pending:
-        job = site.services.flink.job(record.job_id)
+        nonlocal since, before
+        job = flink.job(record.job_id)
         if job is None or not job.live:
-            reason = site.services.flink.root_exception(record.job_id)
+            reason = flink.root_exception(record.job_id)
             raise PenstockError(f"{name}: its new job is {job.state if job else 'gone'}: {reason or 'no reason given'}")
-        reason = "" if job.running else site.services.flink.root_exception(record.job_id) or ""
-        done = site.services.flink.completed_checkpoints(record.job_id)
-        return done > 0 or Pending(f"no checkpoint of the new job yet; {reason}".rstrip("; "))
+        restored, now = flink.restored(record.job_id), time.monotonic()
+        if restored != before or not job.running:
+            since, before = now, restored
+        if not job.running or not flink.completed_checkpoints(record.job_id):
+            reason = flink.root_exception(record.job_id) or ""
+            return Pending(f"{job.state}, no checkpoint of the new job yet; {reason}".rstrip("; "))
+        return now - since >= steady or Pending(f"it runs, since its last restart for less than {steady:g} s")
 
     until(f"{name}: the new job", probe, timeout=site.timeout, interval=0.25, progress=site.progress)
 
@@ -183,10 +225,11 @@ def _rolled_back(site: Site, old: Pipeline, record: Record, savepoint: str, erro
         raise error  # Druid is away: the same command goes on when it is back
     if begun:
         flink.cancel(failed.job_id, timeout=site.timeout)
-    if begun and flink.completed_checkpoints(failed.job_id):
+    if begun and _has_committed(site, failed, savepoint):
         return PenstockError(
             f"{error.message}\nit had committed results, so going back to {record.version} would repeat rows",
-            hint=f"put the cause right and `penstock upgrade {old.name}` again, or --replay-from T",
+            hint="put the cause right, or take the change back, and "
+            f"`penstock upgrade {old.name}` again: it goes on from the newest state; or --replay-from T",
         )
     _supervise(site, old)
     _start(site, old, savepoint, failed.run + 1)
@@ -194,3 +237,12 @@ def _rolled_back(site: Site, old: Pipeline, record: Record, savepoint: str, erro
         f"{error.message}\nit had committed nothing: version {record.version} runs again, from the same savepoint",
         hint="put the cause right, then upgrade again",
     )
+
+
+def _has_committed(site: Site, record: Record, savepoint: str) -> bool:
+    """Return whether the ended job may have committed results: but for what it began from, a state of it is there.
+
+    Flink's count of checkpoints begins at 0 again with its JobManager, and is gone with the job.
+    """
+    left = site.services.flink.restore_point(record.job_id, savepoint_dir(site.settings.env, record.pipeline))
+    return left.unseen or left.path not in (None, savepoint)

@@ -13,6 +13,7 @@ from penstock.observe import Observed
 from penstock.older_state import newer, ranges
 from penstock.pipeline import Pipeline
 from penstock.replay.record import Replay
+from penstock.resume import resumption
 from penstock.services.flink import Job, RestorePoint
 from penstock.services.registry import Record
 from penstock.settings import Environment
@@ -181,22 +182,17 @@ def _live(case: _Case, record: Record, resume: bool) -> list[Step]:
 
 def _ended(case: _Case, record: Record, resume: bool) -> list[Step]:
     """Return the steps for a job that does not run, by what the registry last said of it."""
-    match record.status:
-        case "new":
-            return [_first(case)]
-        case "stopped" | "stopping" if not resume and record.version == case.want:
-            reason = f"stopped; `penstock start {case.name}` resumes it"
-            return [Keep(**case.about, notable=True, reason=reason)]
-        case "stopped" | "removed" if record.savepoint is not None:
-            return _resumed(case, record, record.savepoint, f"{record.status} before")
-        case "stopped" | "removed" if not record.job_id:
-            return _again(case, record)
-        case _:
-            if case.point.path is not None:
-                return _resumed(case, record, case.point.path, "it ended")
-            if case.point.never or (record.status == "starting" and not case.point.unseen):
-                return _again(case, record)
-            return _stateless(case, "it has ended, and neither a savepoint nor a checkpoint of it is found")
+    if record.status == "new":
+        return [_first(case)]
+    if record.status in ("stopped", "stopping") and not resume and record.version == case.want:
+        reason = f"stopped; `penstock start {case.name}` resumes it"
+        return [Keep(**case.about, notable=True, reason=reason)]
+    found = resumption(record, case.point)
+    if found is None:
+        return _stateless(case, "it has ended, and neither a savepoint nor a checkpoint of it is found")
+    if found.path is None:
+        return [_repeated(case, record, found.why)]
+    return _resumed(case, record, found.path, found.why)
 
 
 def _resumed(case: _Case, record: Record, path: str, before: str) -> list[Step]:
@@ -214,13 +210,10 @@ def _resumed(case: _Case, record: Record, path: str, before: str) -> list[Step]:
     return [StartJob(**case.about, action="change", version=case.want, run=case.run, restore=path, reason=reason)]
 
 
-def _again(case: _Case, record: Record) -> list[Step]:
-    """Repeat a start that came to nothing: without a checkpoint, nothing was committed, so nothing is repeated."""
-    if record.restore is not None:
-        return _resumed(case, record, record.restore, "nothing was computed yet")
+def _repeated(case: _Case, record: Record, why: str) -> Step:
     at = "the earliest offset" if record.startup == EARLIEST else "its group's offsets"
-    reason = f"version {case.want}, from {at}: nothing was computed yet"
-    return [StartJob(**case.about, version=case.want, run=case.run, startup=record.startup, reason=reason)]
+    reason = f"version {case.want}, from {at}: {why}"
+    return StartJob(**case.about, version=case.want, run=case.run, startup=record.startup, reason=reason)
 
 
 def _stateless(case: _Case, why: str) -> list[Step]:

@@ -16,7 +16,7 @@ from penstock import in_place
 from penstock.durations import millis
 from penstock.errors import RefusedError
 from penstock.flink.spec import version
-from penstock.generation import deployed
+from penstock.generation import deployed, running
 from penstock.lifecycle import Outcome
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.plan import STAMP
@@ -133,22 +133,30 @@ def prepare(
     scope = widened(pipeline, request.since, max(end, request.since + 1))
     made = asked(scope, dry_run=request.dry_run, rate=request.rate, reason=request.reason, allow=request.allow)
     before = facts.live.version or (record.version if record is not None and _lives(record) else "")
-    live = min(pipeline.parallelism or settings.env.flink.parallelism, pipeline.source.partitions)
+    live = _slots(pipeline, settings)
     replay = Replay(
         id=checked_id(id or f"upgrade-{new_id(pipeline.name)}"),
         pipeline=pipeline.name,
         version=version(pipeline),
         asked=made,
-        parallelism=max(1, min(live, facts.slots - (0 if request.dry_run else live))),
         was_running=record is not None and record.to_run,
         generation=_next(record),
         handover=Handover(version=before, run=_run(pipeline.name, record, services)),
     )
+    if facts.stops_live(scope, replay):
+        old = running(record) if record is not None else None
+        facts = replace(facts, slots=facts.slots + _slots(old or pipeline, settings))
+    replay = replay.but(parallelism=max(1, min(live, facts.slots - (0 if request.dry_run else live))))
     facts = replace(facts, foreign=_foreign(pipeline.name, services))
     refused = _refusals(pipeline, scope, replay, facts, live, end)
     if not request.dry_run and UNHEALED not in request.allow:
         refused += left_behind(current, record, scope.start, services)
     return plan_of(pipeline, scope, replay, facts, refused)
+
+
+def _slots(pipeline: Pipeline, settings: Settings) -> int:
+    """Return how many slots its job takes."""
+    return min(pipeline.parallelism or settings.env.flink.parallelism, pipeline.source.partitions)
 
 
 def _lives(record: Record) -> bool:
@@ -219,7 +227,9 @@ def _refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts, li
     needed = 1 if replay.asked.dry_run else live + 1
     if facts.slots < needed:
         way = "stop a job, or raise taskmanager.numberOfTaskSlots"
-        found.append(Refusal(f"Flink has {facts.slots} free slots, the new job and the replay need {needed}", way))
+        those = " with those of the old job" if facts.stops_live(scope, replay) else ""
+        reason = f"Flink has {facts.slots} free slots{those}, the new job and the replay need {needed}"
+        found.append(Refusal(reason, way))
     if facts.suspended and not replay.asked.dry_run:
         found.append(Refusal(f"Druid's supervisor {pipeline.name} is suspended", "`penstock apply` resumes it"))
     return found

@@ -12,6 +12,7 @@ from penstock.errors import DeclarationError, PenstockError, RefusedError
 from penstock.flink.spec import version
 from penstock.flink.state import differences
 from penstock.in_place import upgrade
+from penstock.lifecycle import stop
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.replay.record import Asked, Cut, Replay, Settled
 from penstock.services.flink import RestorePoint
@@ -21,6 +22,7 @@ from .memory import Crash, Fault, World, windowed
 OLD = windowed()
 assert isinstance(OLD.transform, Aggregate)
 NEW = replace(OLD, transform=replace(OLD.transform, where="price > 0"))
+NEXT = replace(OLD, transform=replace(OLD.transform, where="price > 1"))
 
 
 def plan(*nodes: tuple[str, dict[str, object]]) -> str:
@@ -74,7 +76,7 @@ def applied(root: Path) -> World:
 
 
 def run(world: World, pipeline: Pipeline = NEW, fault: Fault | None = None) -> tuple[bool, tuple[str, ...]]:
-    done = upgrade(pipeline, world.services(fault), world.settings, timeout=0.2)
+    done = upgrade(pipeline, world.services(fault), world.settings, timeout=0.2, steady=0)
     return done.changed, done.lines
 
 
@@ -118,19 +120,22 @@ def test_a_version_of_which_nothing_is_noted_is_refused(tmp_path: Path) -> None:
     assert versions(world) == [version(OLD)]
 
 
-def fail_new_ones(world: World, checkpoints: int, made: Pipeline = NEW) -> None:
+def fail_new_ones(world: World, checkpoint: int | None = None, made: Pipeline = NEW) -> None:
+    """Let the new version's jobs fail, after that checkpoint or without one."""
+
     def begun(spec: object) -> None:
         last = world.flink.specs[-1]
         if last.version == version(made):
-            world.flink.completed[last.job_id] = checkpoints
-            world.flink.set_state(last.name, "FAILED", reason="a cast that fails")
+            path = f"memory:/checkpoints/{last.job_id}/chk-{checkpoint}" if checkpoint else None
+            world.flink.completed[last.job_id] = 0  # as a restarted JobManager counts
+            world.flink.end(last.name, point=RestorePoint(path), reason="a cast that fails")
 
     world.flink.begun = begun
 
 
 def test_a_new_version_that_has_committed_nothing_is_taken_back(tmp_path: Path) -> None:
     world = applied(tmp_path)
-    fail_new_ones(world, checkpoints=0)
+    fail_new_ones(world)
     with pytest.raises(PenstockError, match=f"version {version(OLD)} runs again, from the same savepoint"):
         run(world)
     assert versions(world) == [version(OLD)]
@@ -140,10 +145,98 @@ def test_a_new_version_that_has_committed_nothing_is_taken_back(tmp_path: Path) 
 
 def test_one_that_has_committed_results_is_not(tmp_path: Path) -> None:
     world = applied(tmp_path)
-    fail_new_ones(world, checkpoints=1)
+    fail_new_ones(world, checkpoint=9)
     with pytest.raises(PenstockError, match="would repeat rows"):
         run(world)
     assert versions(world) == []
+
+
+def begin_well(world: World) -> None:
+    world.flink.begun = lambda spec: None
+
+
+@pytest.mark.parametrize("status", ["starting", "running"])
+def test_upgraded_again_it_goes_on_from_its_own_checkpoint(status: str, tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    fail_new_ones(world, checkpoint=9)
+    with pytest.raises(PenstockError, match="would repeat rows"):
+        run(world)
+    failed = world.registry.write(world.registry.read()["sales"].but(status=status))
+    begin_well(world)
+    assert run(world)[0]
+    assert versions(world) == [version(NEW)]
+    last = world.flink.specs[-1]
+    assert last.restore == f"memory:/checkpoints/{failed.job_id}/chk-9", "the savepoint's rows are committed already"
+    assert last.job_id != failed.job_id
+    assert world.plan([NEW]).changes == []
+
+
+def test_what_a_version_left_that_flink_can_not_tell_of_is_not_gone_back_from(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+
+    def begun(spec: object) -> None:
+        last = world.flink.specs[-1]
+        world.flink.completed[last.job_id] = 0
+        world.flink.end(last.name, point=RestorePoint(unseen=True), reason="a cast that fails")
+
+    world.flink.begun = begun
+    with pytest.raises(PenstockError, match="would repeat rows"):
+        run(world)
+    assert versions(world) == []
+
+
+def test_the_next_version_goes_on_from_what_the_failed_one_left(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    fail_new_ones(world, checkpoint=9)
+    with pytest.raises(PenstockError, match="would repeat rows"):
+        run(world)
+    failed = world.registry.read()["sales"]
+    world.flink.plans[version(NEXT)] = job("c")
+    assert run(world, NEXT)[0]
+    assert versions(world) == [version(NEXT)]
+    assert world.flink.specs[-1].restore == f"memory:/checkpoints/{failed.job_id}/chk-9"
+
+
+def test_a_stopped_job_is_not_said_to_run(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    stop("sales", world.services(), world.settings)
+    assert run(world, OLD) == (False, ("sales: nothing to do, stopped; `penstock start sales` resumes it",))
+    assert versions(world) == []
+
+
+def test_one_whose_state_is_lost_is_refused(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    world.flink.end("penstock.sales", point=RestorePoint())
+    with pytest.raises(RefusedError, match="neither a savepoint nor a checkpoint") as caught:
+        run(world, OLD)
+    assert "--allow stateless-restart" in str(caught.value.hint)
+    with pytest.raises(PenstockError, match="neither a savepoint nor a checkpoint"):
+        run(world, NEW)
+    assert versions(world) == []
+
+
+def test_one_that_never_got_anywhere_goes_on_from_what_it_began_with(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    run(world)
+    savepoint = world.flink.specs[-1].restore
+    world.flink.end("penstock.sales", point=RestorePoint(never=True))
+    world.flink.plans[version(NEXT)] = job("c")
+    assert run(world, NEXT)[0]
+    assert world.flink.specs[-1].restore == savepoint
+
+
+def test_one_that_restarts_again_and_again_has_not_begun_well(tmp_path: Path) -> None:
+    """A checkpoint may come before the record that it fails at."""
+    world, looks = applied(tmp_path), list[int]()
+
+    def restored(job_id: str) -> tuple[int, int]:
+        looks.append(len(looks))
+        return len(looks) // 2, 0
+
+    world.flink.restored = restored  # type: ignore[method-assign]
+    with pytest.raises(PenstockError, match="it runs, since its last restart for less than 1 s"):
+        upgrade(NEW, world.services(), world.settings, timeout=2, steady=1)
+    assert len(looks) > 4
 
 
 def test_killed_at_any_call_and_run_again_the_new_version_runs(tmp_path: Path) -> None:
@@ -176,6 +269,18 @@ def test_a_state_older_than_a_replay_is_not_upgraded_from(tmp_path: Path) -> Non
     assert run(world)[0]
 
 
+def test_it_is_refused_before_the_old_job_stops(tmp_path: Path) -> None:
+    world = applied(tmp_path)
+    world.flink.checkpoints = 6
+    cut, asked = Cut({}, {}, job_id=world.flink.specs[-1].job_id), Asked(0, 60_000, 0, 60_000)
+    world.replays.write(Replay("fix", "sales", "v", asked, status="done", cut=cut, settled=Settled(7, "", {})))
+    before = world.state()
+    with pytest.raises(RefusedError, match="chk-6 is older than replay fix"):
+        run(world)
+    assert world.state() == before
+    assert versions(world) == [version(OLD)]
+
+
 WIDER = replace(OLD, transform=replace(OLD.transform, measures={"n": "COUNT(*)", "most": "MAX(price)"}))
 
 
@@ -206,7 +311,7 @@ def test_killed_at_any_call_with_a_new_column_the_supervisor_is_as_declared(tmp_
 
 def test_taken_back_druid_reads_the_old_columns_again(tmp_path: Path) -> None:
     world = widened(tmp_path)
-    fail_new_ones(world, checkpoints=0, made=WIDER)
+    fail_new_ones(world, made=WIDER)
     with pytest.raises(PenstockError, match="it had committed nothing"):
         run(world, WIDER)
     assert world.plan([OLD]).changes == []

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -125,9 +126,8 @@ def _run(request: dict[str, Any], jars: Path, logs: Path, show: Progress, python
     with process:
         # One that ends at once says why by its last words and its exit code.
         with suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(request))
-        with suppress(BrokenPipeError):
-            process.stdin.close()
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
         show.update("starting the planner")
         tail: deque[str] = deque(maxlen=20)
         for line in process.stdout:
@@ -138,6 +138,8 @@ def _run(request: dict[str, Any], jars: Path, logs: Path, show: Progress, python
             if "error" in report:
                 raise _failure(report, request["rest"], logs)
             show.update(f"{report['pipeline']}: {report['state']}")
+        with suppress(BrokenPipeError):  # open until here: see `_end_with_caller`
+            process.stdin.close()
     if process.returncode != 0:
         raise PenstockError("Flink's planner failed: " + "\n  ".join(tail), hint=f"the planner's log is in {logs}")
 
@@ -218,8 +220,24 @@ def _root_cause(error: BaseException) -> str:
     return (causes or [line for line in lines if line.strip()] or [repr(error)])[-1 if causes else 0]
 
 
+def _end_with_caller() -> None:
+    """End this process, and with it its JVM, as soon as the caller is gone, however it ended.
+
+    Left alone it would submit a job later of which nobody knows.  The caller's end of the pipe is closed by the
+    operating system; PyFlink's JVM watches its own likewise.
+    """
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _main() -> int:
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.readline())
+    _end_with_caller()
     for job in request["jobs"]:
         try:
             _submit_one(job, request["rest"])

@@ -56,6 +56,10 @@ class Facts:
     foreign: str | None = None
     suspended: bool = False
 
+    def stops_live(self, scope: Scope, replay: Replay) -> bool:
+        """Return whether a replay stops the running job before it starts another: its slots are free by then."""
+        return scope.closed_at is None and not replay.asked.dry_run and self.live.id is not None
+
 
 def not_ended(name: str, services: Services) -> tuple[Replay, ...]:
     """Return a pipeline's replays that are to be published and have not ended."""

@@ -33,6 +33,7 @@ from penstock.replay.record import Count, Handover, Replay, Settled
 from penstock.replay.scope import utc
 from penstock.replay.verify import dead_letters, files_in
 from penstock.segments import ceiling, floor
+from penstock.services.flink import Job
 from penstock.services.kafka_write import Outgoing
 from penstock.services.registry import Record
 from penstock.settle import worked_off
@@ -86,15 +87,22 @@ def begin(work: Work, replay: Replay) -> Replay:
         work.services.submit(work.settings, [job], work.progress)
 
     def probe() -> bool | Pending:
-        found = flink.job(job.job_id)
-        if found is None or not (found.live or found.leaving):
-            reason = flink.root_exception(job.job_id) if found else "Flink does not know it"
-            raise PenstockError(f"{job.name} does not run: {reason or 'Flink gives no reason'}", hint=give_up(replay))
+        found = alive(work, replay)
         tasks = f"{found.state}, {found.running_tasks} of {found.total_tasks} tasks run"
         return True if found.running else Pending(tasks)
 
     work.until(f"the new job of {work.pipeline.name}", probe, interval=0.25, hint="has Flink free slots?")
     return replay
+
+
+def alive(work: Work, replay: Replay) -> Job:
+    """Return the new job as it runs, or tries to.  Raises PenstockError where it has ended."""
+    flink, job = work.services.flink, new_job(work, replay)
+    found = flink.job(job.job_id)
+    if found is None or not (found.live or found.leaving):
+        reason = flink.root_exception(job.job_id) if found else "Flink does not know it"
+        raise PenstockError(f"{job.name} does not run: {reason or 'Flink gives no reason'}", hint=give_up(replay))
+    return found
 
 
 def give_up(replay: Replay) -> str:
@@ -116,7 +124,7 @@ def _await_watermark(work: Work, replay: Replay, wanted: int | None, *, still: f
     """Wait until the new job has worked off the log, and its watermark is there: what was closed stays so.
 
     By its declaration it may be behind for good, if nothing more comes: one that stands `still` for so many seconds is
-    taken as it is.
+    taken as it is.  A job that restarts shows none, or that of before, and may have gone back.
     """
     kafka, source, identity = work.services.kafka, work.pipeline.source, new_job(work, replay).job_id
     group = consumer_group(work.settings.env.name, work.pipeline.stream)
@@ -126,14 +134,15 @@ def _await_watermark(work: Work, replay: Replay, wanted: int | None, *, still: f
 
     def probe() -> bool | Pending:
         nonlocal since, before
-        watermark, now = work.services.flink.watermark(identity), time.monotonic()
+        job, watermark, now = alive(work, replay), work.services.flink.watermark(identity), time.monotonic()
         if wanted is None or (watermark is not None and watermark >= wanted):
             return True
-        if watermark != before:
+        if watermark is None or watermark != before or not job.running:
             since, before = now, watermark
-        return now - since > still or Pending(f"its watermark is at {utc(watermark)}, {utc(wanted)} is wanted")
+        seen = "not known" if watermark is None else f"at {utc(watermark)}"
+        return now - since > still or Pending(f"{job.state}, its watermark is {seen}, {utc(wanted)} is wanted")
 
-    work.until(f"{work.pipeline.stream}: the new job", probe, interval=0.25)
+    work.until(f"{work.pipeline.stream}: the new job", probe, interval=0.25, hint="it advances with the next records")
 
 
 def hand_over(work: Work, replay: Replay) -> Replay:
@@ -169,11 +178,17 @@ def _fired(work: Work, replay: Replay, served: int | None) -> int:
     """
     flink, job = work.services.flink, new_job(work, replay).job_id
     found: list[int] = []
+    # What ends at the boundary, or before, is the past's.
+    wanted = served - 1 if served is not None and served > work.scope.end else None
 
     def probe() -> bool | Pending:
         before = flink.restored(job)
-        _await_watermark(work, replay, None if served is None else served - 1, still=work.steady)
-        found.append(flink.trigger_checkpoint(job, timeout=work.timeout))
+        _await_watermark(work, replay, wanted, still=work.steady)
+        try:
+            found.append(flink.trigger_checkpoint(job, timeout=work.timeout))
+        except PenstockError as error:
+            alive(work, replay)  # one that restarts takes another
+            return Pending(error.message)
         return flink.restored(job) == before or Pending("it was restored meanwhile")
 
     work.until(f"{work.pipeline.stream}: the new job", probe, interval=0.25)
@@ -220,11 +235,19 @@ def _write_tail(work: Work, replay: Replay, file: Path) -> dict[int, Count]:
     topic, offsets = out_topic(work.pipeline.stream), handover(replay).offsets
     if not offsets:
         return {}
+    # Nothing but retention takes the first results of a topic that was made for them.
+    first = work.services.kafka.start_offsets(topic)
+    gone = [f"partition {at} at offset {first[at]}" for at, end in sorted(offsets.items()) if end and first[at]]
+    if gone:
+        raise RefusedError(
+            f"{topic} begins later than it did, results of the new job are gone: {', '.join(gone)}",
+            hint=f"{give_up(replay)}; then upgrade again, and let it not lie for longer than the topic's retention",
+        )
     file.parent.mkdir(parents=True, exist_ok=True)
     counts: dict[int, Count] = {}
     part = file.with_suffix(".part")
     with part.open("wb") as lines:
-        for batch in work.services.kafka.read(topic, work.services.kafka.start_offsets(topic), offsets):
+        for batch in work.services.kafka.read(topic, first, offsets):
             for record in batch:
                 row = json.loads(record.value or b"")
                 segment = floor(row["window_start"], work.pipeline.sink.segment)

@@ -227,7 +227,7 @@ def refusals(pipeline: Pipeline, scope: Scope, replay: Replay, facts: Facts) -> 
     found += _of_the_job(pipeline, scope, replay, facts)
     found += log_refusals(pipeline, facts)
     found += unfinished(replay, in_the_way(scope, replay, facts.others))
-    if facts.slots < 1:
+    if facts.slots < 1 and not facts.stops_live(scope, replay):
         way = "stop a job, or raise taskmanager.numberOfTaskSlots"
         found.append(Refusal("Flink has no free slot for the computation", way))
     if facts.suspended and not replay.asked.dry_run:

@@ -55,9 +55,9 @@ class Job:
 class RestorePoint:
     """Where an ended job can be resumed: the newest state's path, or None.
 
-    `never` is True where it is certain that the job completed no checkpoint.  An exactly-once job that never did has
-    committed nothing, so the same start can be repeated without loss.  `unseen` is True where nobody could tell: Flink
-    has forgotten the job, and its files are out of sight.
+    `never` is True where it is certain that the job completed no checkpoint, whatever it was restored from.  An
+    exactly-once job that never did has committed nothing, so the same start can be repeated without loss.  `unseen` is
+    True where nobody could tell: Flink has forgotten the job, and its files are out of sight.
     """
 
     path: str | None = None
@@ -218,8 +218,7 @@ class Flink:
         Files that can be seen decide, since Flink forgets ended jobs and may list what is gone; else its record does.
         """
         stats = self._get(f"/jobs/{job_id}/checkpoints", missing={})
-        counts = stats.get("counts", {})
-        never = bool(stats) and counts.get("completed", 0) == 0 and counts.get("restored", 0) == 0
+        never = bool(stats) and _did_nothing(stats, job_id)
         folders = [local(f"{self._state}/checkpoints"), local(savepoints)]
         # Before the first checkpoint of all there is only what they will lie in.
         if any(folder is not None and folder.is_dir() for folder in (local(self._state), *folders)):
@@ -282,6 +281,15 @@ def _job(item: Mapping[str, Any]) -> Job:
         running_tasks=tasks.get("running", 0),
         total_tasks=tasks.get("total", 0),
     )
+
+
+def _did_nothing(stats: Mapping[str, Any], job_id: str) -> bool:
+    """Return whether it is certain that a job completed no checkpoint; a restarted JobManager counts from 0 again."""
+    counts, restored = stats.get("counts", {}), (stats.get("latest") or {}).get("restored") or {}
+    if counts.get("completed", 0):
+        return False
+    path = str(restored.get("external_path") or "<")
+    return not counts.get("restored", 0) or not (path.startswith("<") or f"/{job_id}/" in path)
 
 
 def _newest(stats: Mapping[str, Any]) -> tuple[int, str] | None:

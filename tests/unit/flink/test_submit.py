@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,3 +56,62 @@ def test_jobs_are_submitted_by_the_python_that_has_pyflink(tmp_path: Path) -> No
     python.chmod(0o700)
     with pytest.raises(PenstockError, match=r"I am .*flink-env/python -m penstock\.flink\.submit"):
         submit.submit(settings, [job_spec(windowed(), settings.env)])
+
+
+#: A PyFlink whose planner is at work for a while, and notes what it did.
+PYFLINK = """
+import time
+from pathlib import Path
+
+class Configuration:
+    def set_string(self, key, value): ...
+
+class EnvironmentSettings:
+    new_instance = in_streaming_mode = with_configuration = build = lambda *_: EnvironmentSettings
+
+class TableEnvironment:
+    create = staticmethod(lambda settings: TableEnvironment)
+    def execute_sql(text):
+        Path(text).touch()
+        time.sleep(3)
+"""
+CALLER = """
+import sys
+from pathlib import Path
+from penstock.flink.submit import _run
+from penstock.wait import Silent
+job = {"pipeline": "sales", "config": {}, "tables": [sys.argv[2], sys.argv[3]], "plan": sys.argv[4]}
+_run({"rest": None, "jobs": [job]}, Path(sys.argv[1]), Path(sys.argv[1]), Silent())
+"""
+
+
+def plan_by_a_process(folder: Path) -> subprocess.Popen[bytes]:
+    """Let a process have a job planned: `folder` gets `begun`, and three seconds later `gone-on`."""
+    package = folder / "python" / "pyflink"
+    package.mkdir(parents=True)
+    for name in ("__init__", "common", "table"):
+        (package / f"{name}.py").write_text(PYFLINK)
+    words = [str(folder), str(folder / "begun"), str(folder / "gone-on"), str(folder / "plan.json")]
+    (folder / "plan.json").touch()
+    environ = {**os.environ, "PYTHONPATH": str(package.parent)}
+    return subprocess.Popen([sys.executable, "-c", CALLER, *words], env=environ)
+
+
+def there(file: Path, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return file.exists()
+
+
+def test_a_planner_whose_caller_was_killed_submits_nothing_any_more(tmp_path: Path) -> None:
+    with plan_by_a_process(tmp_path) as caller:
+        assert there(tmp_path / "begun", 30)
+        caller.kill()
+    assert not there(tmp_path / "gone-on", 6)
+
+
+def test_a_planner_goes_on_while_its_caller_waits(tmp_path: Path) -> None:
+    with plan_by_a_process(tmp_path) as caller:
+        assert caller.wait(60) == 0
+    assert (tmp_path / "gone-on").exists()

@@ -10,7 +10,7 @@ import pytest
 
 from penstock import Aggregate, Datasource, Pipeline, Select
 from penstock import upgrade as core
-from penstock.errors import PenstockError, RefusedError
+from penstock.errors import PenstockError, RefusedError, WaitTimeoutError
 from penstock.flink.spec import JobSpec, version
 from penstock.generation import deployed
 from penstock.lifecycle import Outcome, start
@@ -361,3 +361,107 @@ def test_another_range_does_not_go_on_with_one_that_is_not_finished(tmp_path: Pa
     with pytest.raises(RefusedError, match="was begun with --replay-from 1970-01-01T00:00Z"):
         upgrade(life, CHANGED, since=60_000, id="u2")
     assert upgrade(life, CHANGED, id="u2").id == "u1"
+
+
+def beyond(root: Path) -> Life:
+    """A life in which the old job has served a window that is the new one's."""
+    life = lived(root)
+    life.arrive(HOUR + 200_000, partition=1)
+    life.live()
+    return life
+
+
+def test_a_new_job_that_restarts_as_its_checkpoint_is_due_is_waited_for(tmp_path: Path) -> None:
+    life, failed = lived(tmp_path), list[str]()
+    take = life.flink.trigger_checkpoint
+
+    def restarting_once(job_id: str, *, timeout: float = 60) -> int:
+        if not failed:
+            failed.append(job_id)
+            raise PenstockError(f"job {job_id}: the checkpoint failed: not all required tasks are running")
+        return take(job_id, timeout=timeout)
+
+    life.flink.trigger_checkpoint = restarting_once  # type: ignore[method-assign]
+    done = upgrade(life, CHANGED, timeout=5)
+    assert failed and done.status == "done"
+
+
+def test_a_new_job_that_has_failed_as_its_checkpoint_is_due_ends_it(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+
+    def failing(job_id: str, *, timeout: float = 60) -> int:
+        life.flink.set_state("penstock.sales.1", "FAILED", reason="a cast that fails")
+        raise PenstockError(f"job {job_id}: the checkpoint failed")
+
+    life.flink.trigger_checkpoint = failing  # type: ignore[method-assign]
+    with pytest.raises(PenstockError, match=r"penstock.sales.1 does not run: a cast that fails"):
+        upgrade(life, CHANGED, timeout=5)
+
+
+@pytest.mark.parametrize("shown", [None, HOUR])
+def test_a_new_job_that_restarts_does_not_stand_still(shown: int | None, tmp_path: Path) -> None:
+    """Its watermark is unknown, or what it was before: a window that is served would be gone until it fires."""
+    life, seen = beyond(tmp_path), list[str]()
+    tell, stop, take = life.flink.watermark, life.flink.stop_with_savepoint, life.flink.trigger_checkpoint
+
+    def stopped(*words: Any, **more: Any) -> str:
+        life.flink.set_state("penstock.sales.1", "RESTARTING")
+        seen.append("the old job stops")
+        return stop(*words, **more)
+
+    def watermark(job_id: str) -> int | None:
+        if not seen or len(seen) > 5:
+            if seen:
+                life.flink.set_state("penstock.sales.1", "RUNNING")
+            return tell(job_id)
+        seen.append("it restarts")
+        return shown
+
+    def checkpoint(job_id: str, *, timeout: float = 60) -> int:
+        seen.append("a checkpoint")
+        return take(job_id, timeout=timeout)
+
+    life.flink.stop_with_savepoint = stopped  # type: ignore[method-assign]
+    life.flink.watermark = watermark  # type: ignore[method-assign]
+    life.flink.trigger_checkpoint = checkpoint  # type: ignore[method-assign]
+    assert upgrade(life, CHANGED, timeout=5).status == "done"
+    assert seen.index("a checkpoint") > 5, seen
+    assert (HOUR + 60_000, 1) in life.rows()
+
+
+def test_a_new_job_without_a_watermark_is_waited_for_where_a_window_of_its_own_is_served(tmp_path: Path) -> None:
+    life = beyond(tmp_path / "its")
+    tell = life.flink.watermark
+    life.flink.watermark = lambda job_id: None if life.flink._jobs[job_id].name.endswith(".1") else tell(job_id)  # type: ignore[method-assign]
+    with pytest.raises(WaitTimeoutError, match="its watermark is not known"):
+        upgrade(life, CHANGED)
+    assert "penstock.sales" in [job.name for job in life.flink.jobs() if job.live], "the old one is not stopped yet"
+
+
+def test_without_windows_the_old_jobs_slots_are_free_when_it_is_stopped(tmp_path: Path) -> None:
+    life = lived(tmp_path, RAW)
+    life.flink.slots = 0
+    with pytest.raises(RefusedError, match=r"Flink has 2 free slots with those of the old job, .* need 3"):
+        upgrade(life, PASSED)
+    life.flink.slots = 1
+    assert upgrade(life, PASSED).status == "done"
+
+
+def test_results_of_the_new_job_that_have_expired_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    life, counter = beyond(tmp_path / "whole"), Fault()
+    before = life.rows()
+    upgrade(life, CHANGED, fault=counter)
+    life = beyond(tmp_path / "it")
+    with pytest.raises(Crash):
+        upgrade(life, CHANGED, fault=Fault(counter.calls.index("submit_task") - 1))
+    handed = life.replays.read()["u1"].handover
+    assert handed is not None and handed.offsets
+    life.kafka.expire("penstock.sales.1.out", 0, 1)
+    with pytest.raises(
+        RefusedError,
+        match=r"penstock.sales.1.out begins later .* results of the new job are gone: partition 0 at offset 1",
+    ):
+        upgrade(life, CHANGED)
+    assert life.rows() == before
+    abandon(CHANGED, life.replays.read()["u1"], life.services(), life.settings, timeout=0.2)
+    assert [job.name for job in life.flink.jobs() if job.live] == ["penstock.sales"]

@@ -52,6 +52,15 @@ def test_a_pass_through_pipeline_stands_still_and_goes_on(tmp_path: Path) -> Non
     assert next(job.state for job in life.flink.jobs() if job.name == "penstock.sales_raw") == "RUNNING"
 
 
+def test_a_pass_through_pipelines_own_slots_are_enough(tmp_path: Path) -> None:
+    life = lived(tmp_path, RAW)
+    life.flink.slots = 0
+    with pytest.raises(RefusedError, match="no free slot"):
+        life.replay(dry_run=True)
+    done = life.replay()
+    assert (done.status, done.parallelism) == ("done", 1), "its job is stopped first"
+
+
 def test_what_arrives_after_the_cut_is_late_and_not_lost(tmp_path: Path) -> None:
     life = lived(tmp_path)
     life.replay()

@@ -219,6 +219,20 @@ def test_files_that_can_be_seen_decide(tmp_path: Path) -> None:
     assert cluster.flink.restore_point(JOB) == RestorePoint(None, never=False)
 
 
+@pytest.mark.parametrize(
+    ("restored", "never"),
+    [
+        ("file:/flink/savepoints/sales/savepoint-0f0f0f-1", True),
+        (f"file:/flink/checkpoints/{JOB}/chk-7", False),  # by a restarted JobManager, which counts from 0 again
+        ("<checkpoint-not-externally-addressable>", False),
+        (None, False),
+    ],
+)
+def test_a_job_that_did_nothing_since_its_savepoint_is_known(restored: str | None, never: bool, tmp_path: Path) -> None:
+    cluster = Cluster(stats(0, 1, restored={"id": 7, "external_path": restored}), state=tmp_path.as_uri())
+    assert cluster.flink.restore_point(JOB) == RestorePoint(None, never=never)
+
+
 def test_where_no_job_has_ever_left_a_state_its_absence_is_seen(tmp_path: Path) -> None:
     assert Cluster({}, state=tmp_path.as_uri()).flink.restore_point(JOB) == RestorePoint(None)
     elsewhere = (tmp_path / "on-another-machine").as_uri()
