@@ -66,7 +66,7 @@ def test_a_closed_interval_becomes_one_segment_of_the_same_rows_while_live_ones_
     done = maintained(stage, "compact")
     assert any("2024-06-01T02:00" in line for line in done), done
     (task,) = [
-        it for it in _tasks(stage) if it["type"] == "compact" and _interval(stage, it["id"]).startswith("2024-06-01T02")
+        it for it in stage.tasks() if it["type"] == "compact" and _interval(stage, it["id"]).startswith("2024-06-01T02")
     ]
     assert _payload(stage, task["id"])["context"]["useConcurrentLocks"] is True
     until("one segment", lambda: len(rows(druid, SEGMENTS)) == 1 or Pending("more"), timeout=120, interval=1)
@@ -78,12 +78,6 @@ def test_a_closed_interval_becomes_one_segment_of_the_same_rows_while_live_ones_
     assert ledger["equal"], ledger["differences"]
     report = json.loads(stage.shop.run("maintain", "--plan", "--json"))["accounts"]
     assert [(it["pipeline"], it["late"] > 0) for it in report] == [(PIPELINE, True)]
-
-
-def _tasks(stage: Stage) -> list[dict[str, Any]]:
-    url = f"{stage.shop.stack.env.druid.coordinator}/druid/indexer/v1/tasks"
-    listed: list[dict[str, Any]] = httpx.get(url, trust_env=False).json()
-    return listed
 
 
 def _payload(stage: Stage, task: str) -> dict[str, Any]:

@@ -180,11 +180,16 @@ class Stage:
             assert it.status == "done"
             # A JobManager that was restarted has forgotten those that had ended.
             assert len([job for job in jobs if job.name.endswith(f".{it.id}")]) in ((0, 1) if self.forgot else (1,))
-        listed = httpx.get(f"{env.druid.coordinator}/druid/indexer/v1/tasks", trust_env=False).json()
-        ours = {task["id"]: task["statusCode"] for task in listed if task["id"].startswith("penstock_")}
+        ours = {task["id"]: task["statusCode"] for task in self.tasks() if task["id"].startswith("penstock_")}
         assert "RUNNING" not in ours.values() and all(task.endswith("_1") for task in ours), ours
         with environment_lock(self.settings, "a look"):
             pass
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return what Druid tells of all its tasks."""
+        url = f"{self.shop.stack.env.druid.coordinator}/druid/indexer/v1/tasks"
+        listed: list[dict[str, Any]] = httpx.get(url, trust_env=False).json()
+        return listed
 
     def row(self, dag: str, fault: str) -> dict[str, dict[str, Any]]:
         """Run all operators under a fault; return what became of each: `what`, `words`, and the `try`."""
