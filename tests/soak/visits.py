@@ -156,7 +156,8 @@ class Stage:
         file.write_text(text.replace("page <> 'x'", "page <> 'y'"), encoding="utf-8")
 
     def hold(self) -> None:
-        """Note a replay that is not finished."""
+        """Note a replay that is not finished.  It holds repairs back: so what is late is healed before."""
+        self.shop.run("repair", PIPELINE)
         at = self.at()
         self.held = f"held-{self.runs}"
         assert self.airflow.run(FILE, "held", at, held=self.held)["state"] == "success"
