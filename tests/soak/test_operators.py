@@ -286,9 +286,9 @@ def keep(fault: str, outcomes: Mapping[str, str], found: Mapping[str, Any] | Non
     if found is not None:
         lines: dict[str, str] = {}
         for told in found.values():
-            # Its message, and what it says is to be done; once, whatever ids, ports and times are in it.
+            # Its message, and what it says is to be done; once, whatever task, ids, ports and times are in it.
             line = "; ".join(part.strip() for part in told["words"].split("\n"))
-            lines.setdefault(re.sub(r"[0-9a-f]{8,}|\d+", "", line), line)
+            lines.setdefault(re.sub(r"^[a-z]+: (?=not done)|[0-9a-f]{8,}|\d+", "", line), line)
         known["words"][fault] = [line for line in lines.values() if line]
     KEPT.write_text(json.dumps(known, indent=1), encoding="utf-8")
 
