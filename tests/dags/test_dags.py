@@ -86,7 +86,7 @@ def project_of(folder: Path, count: int) -> Path:
 
 
 def test_ten_pipelines_parse_quickly(tmp_path: Path, airflow_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The figure is told; the limit only guards against a network or a planner that creeps in."""
+    """Processor time, as what else the machine does is not the files': a sixth of it is usual."""
     copy = project_of(tmp_path / "ten", 10)
     file = tmp_path / "ten" / "penstock_pipelines.py"
     file.write_text((ROOT / "dags/penstock_pipelines.py").read_text(encoding="utf-8"), encoding="utf-8")
@@ -94,7 +94,7 @@ def test_ten_pipelines_parse_quickly(tmp_path: Path, airflow_home: Path, capsys:
     assert len(found["dags"]) == 10
     with capsys.disabled():
         print(f"\n10 pipelines parsed in {found['seconds']:.2f} s of processor time")
-    assert found["seconds"] < 20
+    assert found["seconds"] < 2
 
 
 def test_a_broken_declaration_is_the_files_error(tmp_path: Path, airflow_home: Path) -> None:

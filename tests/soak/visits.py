@@ -156,7 +156,8 @@ class Stage:
         file.write_text(text.replace("page <> 'x'", "page <> 'y'"), encoding="utf-8")
 
     def hold(self) -> None:
-        """Note a replay that is not finished."""
+        """Note a replay that is not finished.  It holds repairs back: so what is late is healed before."""
+        self.shop.run("repair", PIPELINE)
         at = self.at()
         self.held = f"held-{self.runs}"
         assert self.airflow.run(FILE, "held", at, held=self.held)["state"] == "success"
@@ -180,11 +181,16 @@ class Stage:
             assert it.status == "done"
             # A JobManager that was restarted has forgotten those that had ended.
             assert len([job for job in jobs if job.name.endswith(f".{it.id}")]) in ((0, 1) if self.forgot else (1,))
-        listed = httpx.get(f"{env.druid.coordinator}/druid/indexer/v1/tasks", trust_env=False).json()
-        ours = {task["id"]: task["statusCode"] for task in listed if task["id"].startswith("penstock_")}
+        ours = {task["id"]: task["statusCode"] for task in self.tasks() if task["id"].startswith("penstock_")}
         assert "RUNNING" not in ours.values() and all(task.endswith("_1") for task in ours), ours
         with environment_lock(self.settings, "a look"):
             pass
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return what Druid tells of all its tasks."""
+        url = f"{self.shop.stack.env.druid.coordinator}/druid/indexer/v1/tasks"
+        listed: list[dict[str, Any]] = httpx.get(url, trust_env=False).json()
+        return listed
 
     def row(self, dag: str, fault: str) -> dict[str, dict[str, Any]]:
         """Run all operators under a fault; return what became of each: `what`, `words`, and the `try`."""

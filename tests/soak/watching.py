@@ -1,6 +1,7 @@
 """The watch of Airflow, as its DAG has it but every few seconds: `python -m tests.soak.watching PROJECT EVERY`.
 
-Each look is a line of JSON: when it began (epoch s), how long it took, what it failed with, what the notifiers heard.
+Each look is a line of JSON: when it began (epoch s), how long it took and its processor time (s), what it failed with,
+what the notifiers heard.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ def main(project: str, every: float) -> None:
 
     watch = WatchOperator(task_id="watch", project=project, notifiers=[Hear()])
     while True:
-        began, words = time.time(), ""
+        began, worked, words = time.time(), time.process_time(), ""
         heard.clear()
         try:
             watch.execute({})
         except AirflowException as error:
             words = str(error)
-        look = {"at": began, "took": time.time() - began, "words": words.splitlines(), "heard": list(heard)}
-        print("@look " + json.dumps(look), flush=True)
+        look = {"at": began, "took": time.time() - began, "cpu": time.process_time() - worked}
+        print("@look " + json.dumps({**look, "words": words.splitlines(), "heard": list(heard)}), flush=True)
         time.sleep(max(0.0, began + every - time.time()))
 
 

@@ -7,7 +7,7 @@ the one before, and each failure is told in a line of the log: whether Airflow w
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +42,8 @@ COMPACTION = {
     "ioConfig": {"type": "compact", "inputSpec": {"type": "interval", "interval": "2024-06-01T00/2024-06-01T01"}},
     "context": {"useConcurrentLocks": True},
 }
+#: A batch task that outlasts its deadline, which a small compaction may not.
+LONG = {"type": "noop", "runTime": 120_000}
 
 OPERATORS: dict[str, tuple[Any, dict[str, Any]]] = {
     "topics": (KafkaTopicsOperator, {}),
@@ -77,15 +79,21 @@ def tell(context: Any) -> None:
     print("@told " + json.dumps(told), flush=True)
 
 
-def row(dag_id: str, names: Collection[str] = (), **more: Any) -> None:
-    """All operators or those named, one after the other, each whatever became of the one before."""
+def row(
+    dag_id: str, names: Collection[str] = (), changed: Mapping[str, dict[str, Any]] | None = None, **more: Any
+) -> None:
+    """All operators or those named, one after the other, each whatever became of the one before.
+
+    `changed` are other arguments of some.
+    """
+    others = {"receipt": {"replay_id": HELD}, **(changed or {})}
     told = {"on_success_callback": tell, "on_failure_callback": tell, "on_retry_callback": tell}
     with DAG(dag_id, default_args={**shared, "retry_delay": timedelta(0), **told, **more}) as dag:
         tasks = []
         for name in names or OPERATORS:
             kind, arguments = OPERATORS[name]
-            held = {"replay_id": HELD} if name == "receipt" else {}
-            tasks.append(kind(task_id=name, trigger_rule=TriggerRule.ALL_DONE, **arguments, **held))
+            asked = {**arguments, **others.get(name, {})}
+            tasks.append(kind(task_id=name, trigger_rule=TriggerRule.ALL_DONE, **asked))
         chain(*tasks)
     globals()[dag_id] = dag
 
@@ -107,6 +115,6 @@ with DAG("cut", default_args={**shared, "retries": 0}) as dag:
 
 row("down", retries=0, deadline=timedelta(seconds=10))
 row("refused", retries=1, conn_id="refused", deadline=timedelta(seconds=10))
-row("late", retries=0, deadline=timedelta(seconds=1))
+row("late", changed={"index": {"spec": LONG}}, retries=0, deadline=timedelta(seconds=1))
 row("allowed", ("diff", "verify", "report", "watch"), retries=0, conn_id="allowed")
 row("sasl", ("topics",), retries=0, conn_id="sasl")
