@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ..airflow import Api
+from ..compose_rules import MOST_MEMORY
 from .stack import Clock, Compose, passed
 
 PIPELINE = "airport_delays"
@@ -70,6 +71,9 @@ def test_in_earnest_it_counts_what_was_late(flown: Compose, api: Api, wanting: d
     before, started = served(flown, wanting), time.monotonic()
     tasks = replayed(api, wanting, dry=False)
     clock.time("a replay by Airflow's API, published", started)
+    used = flown.memory()
+    clock.note("memory in use right after it, three pipelines running", f"{used:,.0f} MiB")
+    assert used < MOST_MEMORY
     assert tasks["publish"] == tasks["receipt"] == "success"
     assert served(flown, wanting) == before + wanting["late"]
     ledger = flown.verify(PIPELINE)[0]
