@@ -18,7 +18,16 @@ from ..pages import put
 from .stack import AIRGAP, ROOT, Clock, Compose, docker, passed
 
 #: The order of a run: what needs the stack as it came up, then what harms it, then its end.
-ORDER = ("test_up", "test_demo", "test_refusals", "test_airflow", "test_kills", "test_backup", "test_down")
+ORDER = (
+    "test_up",
+    "test_demo",
+    "test_refusals",
+    "test_airflow",
+    "test_pages",
+    "test_kills",
+    "test_backup",
+    "test_down",
+)
 CLOCK = Clock()
 HEADING = "## The last run"
 
