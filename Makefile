@@ -71,8 +71,9 @@ bench: setup ## measure, and print one table
 
 soak: setup $(CHROMEDRIVER) ## the long drills: kill everything, prove nothing is lost
 	@for file in tests/soak/test_*.py; do $(BIN)/pytest -q -s $$file || exit 1; done
+	@$(MAKE) --no-print-directory compose-test
 
-compose-test: setup ## docker compose on images built here: demo, replay, kills, backup (docs/airgap.md)
+compose-test: setup $(CHROMEDRIVER) ## docker compose on images built here: demo, replay, kills, backup (docs/airgap.md)
 	@$(BIN)/pytest -q -s tests/compose
 
 lock: .venv/.synced ## resolve requirements.lock anew from pyproject.toml

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="write the golden files instead of comparing")
-    parser.addoption("--write-images", action="store_true", help="write the pictures of docs/airflow.md anew")
+    parser.addoption("--write-images", action="store_true", help="write the pictures of the pages in docs anew")
 
 
 class Golden:

@@ -104,6 +104,11 @@ class Compose:
 
         until(f"{service}, started anew", look, timeout=timeout, interval=0.5)
 
+    def memory(self) -> float:
+        """Return how many MiB all its containers use now."""
+        used = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", *self.run("ps", "--quiet").split())
+        return sum(megabytes(line) for line in used.splitlines())
+
     def verify(self, *words: str) -> list[dict[str, Any]]:
         """Verify every pipeline from the host, and return the ledgers; each must be equal, over rows that are there."""
         done = self.penstock("verify", "--timeout", "300", *words, "--json", timeout=1200)

@@ -112,7 +112,7 @@ def test_a_destroyed_stack_comes_back_as_it_was_and_goes_on(stack: Compose, save
     produce(stack, LATER)
     grown = figures(stack)
     assert in_the_log(grown) != in_the_log(saved.before)
-    stack.run("--profile", "demo", "down", "--volumes", "--timeout", "30")
+    stack.run("down", "--volumes", "--timeout", "30")
     assert stack.left() == {}
     started = time.monotonic()
     said = make(stack, "restore", f"FROM={saved.folder}")

@@ -10,6 +10,6 @@ from .stack import Clock, Compose
 def test_down_with_volumes_leaves_nothing(stack: Compose, clock: Clock) -> None:
     assert stack.left().keys() == {"containers", "volumes", "networks"}
     started = time.monotonic()
-    stack.run("--profile", "demo", "down", "--volumes", "--timeout", "30")
+    stack.run("down", "--volumes", "--timeout", "30")
     clock.time("`down -v`", started)
     assert stack.left() == {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -51,8 +51,10 @@ def failure(act: Act, who: dict[str, Any]) -> int:
     return code
 
 
-def settle(futures: dict[Any, Future[Any]]) -> None:
-    for future in futures.values():
+def settle(who: dict[str, Any], ask: Callable[[AdminClient], dict[Any, Future[Any]]]) -> None:
+    """Ask as administrator and wait for each answer; a client that nobody holds would give its requests up."""
+    admin = AdminClient(who)
+    for future in ask(admin).values():
         future.result(timeout=30)
 
 
@@ -69,11 +71,16 @@ def listing(who: dict[str, Any]) -> None:
 
 def reading(topic: str, group: str = "nobody") -> Act:
     def act(who: dict[str, Any]) -> None:
-        with closing(Consumer({**who, "group.id": group, "auto.offset.reset": "earliest"})) as consumer:
+        alone = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        with closing(Consumer({**who, **alone})) as consumer:
+            # Of a topic that he may not even see, a consumer waits for partitions.
+            if unseen := consumer.list_topics(topic, timeout=20).topics[topic].error:
+                raise KafkaException(unseen)
             consumer.assign([TopicPartition(topic, 0, 0)])
             for _ in range(30):
                 message = consumer.poll(1)
-                if message is None:
+                # Whoever assigns partitions to himself needs no group, but the client asks for its coordinator.
+                if message is None or (message.error() and message.error().code() == GROUP):
                     continue
                 if message.error():
                     raise KafkaException(message.error())
@@ -84,9 +91,11 @@ def reading(topic: str, group: str = "nobody") -> Act:
 
 
 def committing(topic: str, group: str) -> Act:
+    moved = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 1)])
+
     def act(who: dict[str, Any]) -> None:
-        with closing(Consumer({**who, "group.id": group})) as consumer:
-            consumer.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+        # A consumer waits for its group's coordinator for ever; this asks as it does, and hears the refusal.
+        settle(who, lambda admin: admin.alter_consumer_group_offsets([moved]))
 
     return act
 
@@ -111,11 +120,11 @@ def in_transaction(identity: str) -> Act:
 
 
 def creating(who: dict[str, Any]) -> None:
-    settle(AdminClient(who).create_topics([NewTopic("penstock.intruder", 1, 1)]))
+    settle(who, lambda admin: admin.create_topics([NewTopic("penstock.intruder", 1, 1)]))
 
 
 def deleting(who: dict[str, Any]) -> None:
-    settle(AdminClient(who).delete_topics([SOURCE]))
+    settle(who, lambda admin: admin.delete_topics([SOURCE]))
 
 
 def giving_rights(who: dict[str, Any]) -> None:
@@ -128,12 +137,13 @@ def giving_rights(who: dict[str, Any]) -> None:
         AclOperation.ALL,
         AclPermissionType.ALLOW,
     )
-    settle(AdminClient(who).create_acls([right]))
+    settle(who, lambda admin: admin.create_acls([right]))
 
 
 def changing_passwords(who: dict[str, Any]) -> None:
     how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-    settle(AdminClient(who).alter_user_scram_credentials([UserScramCredentialUpsertion("druid", how, b"mine")]))
+    change = UserScramCredentialUpsertion("druid", how, b"mine")
+    settle(who, lambda admin: admin.alter_user_scram_credentials([change]))
 
 
 def test_kafka_hears_nobody_without_a_name(flown: Compose) -> None:

@@ -86,6 +86,21 @@ def test_what_ends_by_itself_is_found_by_how_it_is_used() -> None:
     assert "airflow-init: restart is 'no'" in problems(lonely), "nobody waits for it: it should run on"
 
 
+class _Override(yaml.SafeLoader):
+    """Compose's own `!reset`, by which an override takes a value away."""
+
+
+_Override.add_constructor("!reset", lambda loader, node: None)
+
+
+def test_the_images_built_here_change_no_port_limit_user_or_right() -> None:
+    over = yaml.load((ROOT / "compose.airgap.yml").read_text(), Loader=_Override)["services"]
+    assert set(over) == set(SERVICES), "each service has an image that can be built"
+    for name, service in over.items():
+        assert set(service) <= {"image", "build", "environment"}, name
+        assert set(service.get("environment", {})) == set() or name.startswith("druid-"), name
+
+
 # The same configuration as the native stack's.
 
 
