@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from penstock.druid import supervisor_spec
 from penstock.errors import PenstockError
 from penstock.flink.spec import EARLIEST, job_spec
-from penstock.generation import to_json
+from penstock.generation import streams, to_json
 from penstock.observe import savepoint_dir
 from penstock.pipeline import Pipeline
 from penstock.plan import LOGS, digest, public, stamped
@@ -21,7 +21,7 @@ from penstock.services.protocols import Services
 from penstock.services.registry import Record
 from penstock.settings import Settings
 from penstock.steps import StartJob, StopJob
-from penstock.topics import TopicSpec, consumer_group, dlq_topic, late_topic, out_topic
+from penstock.topics import TopicSpec, consumer_group, derived_topics
 from penstock.wait import Pending, Progress, Silent, until
 
 
@@ -204,9 +204,8 @@ def remove_pipeline(site: Site, name: str, *, delete_topics: bool = False, drop_
         services.druid.drop_datasource(name, timeout=site.timeout, progress=site.progress)
         done.append(f"datasource {name} dropped, its rows and files deleted")
     if delete_topics:
-        every = [f"{name}.{number}" for number in range(1, record.launch.get("generation", 0) + 1)]
-        called = [topic(it) for it in (name, *every) for topic in (out_topic, late_topic, dlq_topic)]
-        topics = services.kafka.topics(called)
+        every = streams(name, record.launch.get("generation", 0))
+        topics = services.kafka.topics([topic for stream in every for topic in derived_topics(stream)])
         for topic in topics:
             services.kafka.delete_topic(topic)
         done.append(f"topics deleted: {', '.join(topics) or 'none were there'}")

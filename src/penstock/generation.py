@@ -35,8 +35,17 @@ def deployed(pipeline: Pipeline, record: Record | None) -> Pipeline:
 
 def stream(name: str, record: Record | None) -> str:
     """Return what a recorded pipeline's job and topics are called, whether it is declared or not."""
-    generation = record.launch.get("generation", 0) if record is not None else 0
+    return called(name, record.launch.get("generation", 0) if record is not None else 0)
+
+
+def called(name: str, generation: int) -> str:
+    """Return what the job and the topics of a pipeline's generation are called."""
     return f"{name}.{generation}" if generation else name
+
+
+def streams(name: str, newest: int) -> list[str]:
+    """Return what those of all generations are called, the oldest first."""
+    return [called(name, number) for number in range(newest + 1)]
 
 
 def running(record: Record) -> Pipeline | None:

@@ -11,7 +11,7 @@ reconcile  recompute and compare (`penstock.reconcile`)
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -25,9 +25,13 @@ from penstock.flink.sql import out_columns
 from penstock.healing import Healing, load_healings
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
 from penstock.reconcile import Ledger, reconcile
+from penstock.rejected import read_rejected
 from penstock.settings import Settings
 from penstock.topics import consumer_group, dlq_topic, late_topic, out_topic
 from penstock.wait import Pending, Progress, Silent, until
+
+if TYPE_CHECKING:  # its module imports the Kafka client
+    from penstock.services.kafka import Record
 
 Offsets = dict[int, int]
 
@@ -36,6 +40,7 @@ class Log(settle.Log, Protocol):
     """What the ledger needs of Kafka (`penstock.services.kafka`)."""
 
     def offsets_for_time(self, topic: str, ms: int) -> Offsets: ...
+    def read(self, topic: str, start: settle.Offsets, end: settle.Offsets) -> Iterable[list[Record]]: ...
 
 
 Sql = Callable[[str], list[dict[str, Any]]]
@@ -146,30 +151,36 @@ def _load_rejected(
     cut: Offsets,
 ) -> None:
     """Load which source records the late and dead-letter topics hold, of the range that is read."""
-    connection.execute('CREATE TABLE rejected (branch VARCHAR, partition INT, "offset" BIGINT, reason VARCHAR)')
+    connection.execute(
+        'CREATE TABLE letters (branch VARCHAR, partition INT, "offset" BIGINT, "timestamp" BIGINT, reason VARCHAR)'
+    )
     for branch, topic in (("late", late_topic(pipeline.stream)), ("dlq", dlq_topic(pipeline.stream))):
-        for batch in log.read_arrow(topic, log.start_offsets(topic), ends[topic], with_headers=True):
-            rows = [dict(headers) for headers in batch.column("headers").to_pylist()]
+        for batch in read_rejected(log, topic, pipeline.source.name, ends[topic]):
             table = pa.table(
                 {
-                    "partition": pa.array([int(row["partition"]) for row in rows], pa.int32()),
-                    "offset": pa.array([int(row["offset"]) for row in rows], pa.int64()),
-                    "reason": pa.array([row["reason"].decode() for row in rows], pa.string()),
-                }
-            )
-            bounds = pa.table(
-                {
-                    "partition": pa.array(list(cut), pa.int32()),
-                    "low": pa.array([first.get(partition, 0) for partition in cut], pa.int64()),
-                    "high": pa.array(list(cut.values()), pa.int64()),
+                    "branch": pa.array([branch] * len(batch), pa.string()),
+                    "partition": pa.array([it.partition for it in batch], pa.int32()),
+                    "offset": pa.array([it.offset for it in batch], pa.int64()),
+                    "timestamp": pa.array([it.timestamp for it in batch], pa.int64()),
+                    "reason": pa.array([it.reason for it in batch], pa.string()),
                 }
             )
             connection.register("batch", table)
-            connection.register("bounds", bounds)
-            connection.execute(
-                f"INSERT INTO rejected SELECT '{branch}', partition, \"offset\", reason "
-                'FROM batch JOIN bounds USING (partition) WHERE "offset" >= low AND "offset" < high'
-            )
+            connection.execute("INSERT INTO letters SELECT * FROM batch")
+    bounds = pa.table(
+        {
+            "partition": pa.array(list(cut), pa.int32()),
+            "low": pa.array([first.get(partition, 0) for partition in cut], pa.int64()),
+            "high": pa.array(list(cut.values()), pa.int64()),
+        }
+    )
+    connection.register("bounds", bounds)
+    # What has another timestamp than the log's record was in a topic of the same name that is gone.
+    connection.execute(
+        'CREATE TABLE rejected AS SELECT branch, partition, "offset", reason FROM letters '
+        'JOIN bounds USING (partition) LEFT JOIN log USING (partition, "offset") '
+        'WHERE "offset" >= low AND "offset" < high AND coalesce(log."timestamp" = letters."timestamp", TRUE)'
+    )
 
 
 def _redriven(connection: duckdb.DuckDBPyConnection, redriven: Collection[tuple[int, int, int]]) -> list[str]:

@@ -14,6 +14,7 @@ from penstock.lock import environment_lock
 from penstock.observe import observe
 from penstock.pipeline import Pipeline
 from penstock.plan_job import job_steps
+from penstock.replay.ends import forget, unfinished
 from penstock.services.protocols import Services
 from penstock.services.registry import Record
 from penstock.settings import Settings
@@ -119,6 +120,8 @@ def remove(
 
     Its data is kept: the topics out, late and dlq unless `delete_topics`, the rows in Druid unless `drop_datasource`;
     the source topic always, since others may read it.  With both, nothing is left: a later apply starts from scratch.
+    With the rows its replays go: unfinished ones are given up, receipts heal nothing any more.  Raises BusyError while
+    one of them is being run.
     """
     with environment_lock(settings, f"remove {name}"):
         site = make_site((), services, settings, progress, timeout)
@@ -129,8 +132,14 @@ def remove(
         record = site.records[name]
         if record.status == "removed" and not (delete_topics or drop_datasource):
             return Outcome(name, False, (f"{name} was removed already",))
+        # Before the rows: where this dies in between, late events are repaired once more, and none is forgotten.
+        ended = forget(name, services, settings, timeout=timeout) if drop_datasource else _unfinished(name, services)
         done = actions.remove_pipeline(site, name, delete_topics=delete_topics, drop_datasource=drop_datasource)
-        return Outcome(name, True, (f"{name} is removed", *done))
+        return Outcome(name, True, (f"{name} is removed", *ended, *done))
+
+
+def _unfinished(name: str, services: Services) -> list[str]:
+    return [f"unfinished: `penstock replays --abandon {it.id}` gives it up" for it in unfinished(name, services)]
 
 
 def make_site(

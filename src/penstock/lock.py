@@ -1,4 +1,4 @@
-"""One change at a time: a file lock for each environment, and who holds it."""
+"""One change at a time: a file lock for each environment, and who holds it; and one for each replay."""
 
 from __future__ import annotations
 
@@ -53,3 +53,21 @@ def _held_by(holder: Path) -> str:
         return f"`penstock {held['verb']}`, process {held['pid']}, since {held['since']}"
     except (OSError, ValueError, KeyError):  # it has just taken the lock, or is letting go
         return "another process"
+
+
+@contextmanager
+def only_one(settings: Settings, replay: str) -> Iterator[None]:
+    """Let one process of this project run a replay; the operating system frees the lock however that ends.
+
+    The file goes when the replay has ended without an error: its record, not the lock, tells from then on.
+    """
+    from filelock import FileLock, Timeout
+
+    file = settings.home / "locks" / f"{settings.env.name}.replay.{replay}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(file, timeout=0):
+            yield
+            file.unlink(missing_ok=True)
+    except Timeout:
+        raise BusyError(f"replay {replay} is being run by another process", hint="wait for it to end") from None

@@ -11,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, assert_never
 
+from penstock.deadletters.letters import read_letters
 from penstock.durations import millis, parse_duration
 from penstock.errors import PenstockError
-from penstock.generation import stream
+from penstock.generation import deployed
 from penstock.lock import environment_lock
 from penstock.pipeline import Pipeline
 from penstock.replay.facts import live
@@ -30,7 +32,6 @@ from penstock.services.protocols import Services
 from penstock.services.registry import Record
 from penstock.settings import Environment, Settings
 from penstock.tasks import run_task
-from penstock.topics import dlq_topic
 from penstock.wait import Progress, Silent
 
 #: Intervals of a datasource that are compacted in one run: the rest waits for the next.
@@ -158,12 +159,8 @@ def report(pipelines: Sequence[Pipeline], services: Services) -> list[Account]:
         if pipeline.name not in records or records[pipeline.name].status in ("new", "removed"):
             continue
         late = look_for_late(pipeline, services)
-        reasons: dict[str, int] = {}
-        topic, kafka = dlq_topic(stream(pipeline.name, records[pipeline.name])), services.kafka
-        for batch in kafka.read(topic, kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)):
-            for letter in batch:
-                reason = dict(letter.headers)["reason"].decode().partition(":")[0]
-                reasons[reason] = reasons.get(reason, 0) + 1
+        current = deployed(pipeline, records[pipeline.name])
+        reasons = dict(Counter(letter.kind for letter in read_letters(current, services.kafka)))
         found.append(Account(pipeline.name, sum(reasons.values()), reasons, late.late, late.healed))
     return found
 

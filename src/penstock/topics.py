@@ -38,6 +38,11 @@ def dlq_topic(stream: str) -> str:
     return f"penstock.{stream}.dlq"
 
 
+def derived_topics(stream: str) -> list[str]:
+    """Return the names of all topics that are a job's own."""
+    return [out_topic(stream), late_topic(stream), dlq_topic(stream)]
+
+
 def consumer_group(env: str, stream: str) -> str:
     """The group under which the Flink job shows its progress; the job's checkpoint, not this, is the truth."""
     return f"penstock-{env}-{stream}"

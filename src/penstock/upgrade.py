@@ -23,6 +23,8 @@ from penstock.plan import STAMP
 from penstock.replay.acts import STEADY
 from penstock.replay.begin import Begun
 from penstock.replay.facts import Facts, look
+from penstock.replay.left_behind import left_behind
+from penstock.replay.record import FLAGS as OF_REPLAYS
 from penstock.replay.record import Handover, Replay
 from penstock.replay.run import asked, checked_id, new_id, run
 from penstock.replay.scope import EVER, Scope, utc, widened
@@ -32,6 +34,13 @@ from penstock.services.protocols import KafkaService, Services
 from penstock.services.registry import Record
 from penstock.settings import Settings
 from penstock.wait import Progress
+
+UNHEALED = "unhealed"
+#: What an upgrade may be allowed by name, and what it costs.
+FLAGS = {
+    **OF_REPLAYS,
+    UNHEALED: "late events before --replay-from that are not healed yet stay out, until their range is replayed",
+}
 
 #: Records at a partition's end among which its newest event is looked for.
 TAIL = 500
@@ -139,7 +148,10 @@ def prepare(
         facts = replace(facts, slots=facts.slots + _slots(old or pipeline, settings))
     replay = replay.but(parallelism=max(1, min(live, facts.slots - (0 if request.dry_run else live))))
     facts = replace(facts, foreign=_foreign(pipeline.name, services))
-    return plan_of(pipeline, scope, replay, facts, _refusals(pipeline, scope, replay, facts, live, end))
+    refused = _refusals(pipeline, scope, replay, facts, live, end)
+    if not request.dry_run and UNHEALED not in request.allow:
+        refused += left_behind(current, record, scope.start, services)
+    return plan_of(pipeline, scope, replay, facts, refused)
 
 
 def _slots(pipeline: Pipeline, settings: Settings) -> int:

@@ -84,7 +84,9 @@ def test_a_changed_condition_goes_on_from_a_savepoint(lived: Cli, tmp_path: Path
 def test_the_past_and_the_present_change_in_one_stroke(lived: Cli, tmp_path: Path) -> None:
     new = changed(lived, tmp_path, CONDITION, MEASURE)
     old, made = _pipeline(lived, "clicks_tumble"), _pipeline(new, "clicks_tumble")
-    words = ("upgrade", "clicks_tumble", "--replay-from", SINCE, "--json")
+    words = ("upgrade", "clicks_tumble", "--replay-from", SINCE, "--allow", "unhealed", "--json")
+    refused = new.call(*words[:4])
+    assert (refused.returncode, "are not healed" in refused.stderr) == (3, True), "late ones of the first hour"
     dry = json.loads(new.run(*words, "--dry-run"))
     assert dry["status"] == "dry"
     sums = dry["figures"]["sums"]

@@ -168,3 +168,14 @@ def test_a_mistake_on_the_command_line(life: Life, run: Run, words: list[str], m
     code, _, err = run(*words)
     assert code == 2
     assert message in err
+
+
+def test_a_replay_of_a_pipeline_that_is_declared_no_more_is_given_up(
+    life: Life, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Crash):
+        life.replay(fault=Fault(4))
+    declare(monkeypatch)
+    code, out, err = run("replays", "--abandon", "r1")
+    assert (code, life.replays.read()["r1"].status) == (0, "abandoned"), err
+    assert "sales: given up, nothing published" in out

@@ -93,7 +93,8 @@ def test_only_what_is_old_and_nothing_refers_to_is_deleted(tmp_path: Path) -> No
 def test_of_a_second_generation_its_own_topics_are_counted(tmp_path: Path) -> None:
     life = lived(tmp_path)
     upgrade(life, CHANGED)
-    headers = [("reason", b"too early: by 3 d"), ("partition", b"1"), ("offset", b"999")]
+    headers = [("topic", b"shop.sold.v1"), ("partition", b"1"), ("offset", b"999"), ("timestamp", b"5")]
+    headers.append(("reason", b"too early: by 3 d"))
     life.kafka.append("penstock.sales.1.dlq", b"{}", headers=headers)
     (account,) = report([CHANGED], life.services())
     assert (dict(account.reasons), account.late) == ({"too early": 1}, 0)
@@ -109,7 +110,8 @@ def test_a_pipeline_that_is_not_applied_needs_nothing(tmp_path: Path) -> None:
 
 def test_the_report_counts_what_was_left_out(tmp_path: Path) -> None:
     life = lived(tmp_path)
-    headers = [("reason", b"malformed JSON: line 1"), ("partition", b"1"), ("offset", b"999")]
+    headers = [("topic", b"shop.sold.v1"), ("partition", b"1"), ("offset", b"999"), ("timestamp", b"5")]
+    headers.append(("reason", b"malformed JSON: line 1"))
     life.kafka.append("penstock.sales.dlq", b"{", headers=headers)
     (account,) = report([TUMBLE], life.services())
     assert (account.dead_lettered, account.late, account.healed) == (1, 2, 0)

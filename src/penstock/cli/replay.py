@@ -95,7 +95,8 @@ def replays(
             there = ", ".join(name for name, it in known.items() if it.status == "running") or "none"
             raise DeclarationError(f"there is no replay {give_up!r}; unfinished ones: {there}")
         owner.needs_files("replays --abandon")
-        (declared,) = owner.pipelines([known[give_up].pipeline])
+        # It may be declared no more: what its record and the registry hold is enough then.
+        declared = next((it for it in owner.pipelines() if it.name == known[give_up].pipeline), None)
         with rich_progress(f"abandon {give_up}") as progress:
             done = abandon(declared, known[give_up], owner.services, owner.settings, progress=progress, timeout=timeout)
         _show(done, as_json, already=known[give_up].status != "running")

@@ -47,8 +47,7 @@ def upgrade(  # noqa: PLR0913  (a command's options)
     An upgrade that died goes on when it is asked for again.
     """
     from penstock.plan import parse_allow
-    from penstock.replay.record import FLAGS
-    from penstock.upgrade import Request, under_way
+    from penstock.upgrade import FLAGS, Request, under_way
 
     owner: Context = context.obj
     (declared,) = owner.pipelines([name])

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from penstock.errors import DeclarationError
+from penstock.generation import streams
 from penstock.json_or_error import kind_of
 from penstock.pipeline import Pipeline
+from penstock.rejected import read_rejected
 from penstock.services.protocols import KafkaService
 from penstock.topics import dlq_topic
 
@@ -56,20 +58,22 @@ class Group:
 def read_letters(pipeline: Pipeline, kafka: KafkaService) -> Iterator[Letter]:
     """Yield the dead letters of the pipeline's source, each once, without their keys.
 
-    A job that was started without its state reads records again: the same letter may be there twice.  Raises
-    DeclarationError where the pipeline has no dead-letter topic.
+    Those of earlier generations too: the running one has only the letters of the range that was replayed for it.
+    Raises DeclarationError where the pipeline has no dead-letter topic.
     """
-    topic, source = dlq_topic(pipeline.stream), pipeline.source.name
-    if topic not in kafka.topics([topic]):
+    source, generation = pipeline.source.name, pipeline.launch.generation if pipeline.launch else 0
+    topics = [dlq_topic(stream) for stream in streams(pipeline.name, generation)]
+    there = kafka.topics(topics)
+    if (topic := topics[-1]) not in there:
         raise DeclarationError(f"{pipeline.name} is not applied: there is no topic {topic}", hint="`penstock apply`")
-    seen: set[Place] = set()
-    for batch in kafka.read(topic, kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)):
-        for record in batch:
-            headers = {name: value.decode() for name, value in record.headers}
-            place = int(headers["partition"]), int(headers["offset"])
-            if headers["topic"] == source and place not in seen:
+    # With the timestamp: in a source that was deleted and made anew the same place is another record's.
+    seen: set[tuple[int, int, int]] = set()
+    batches = (batch for topic in topics if topic in there for batch in read_rejected(kafka, topic, source))
+    for batch in batches:
+        for it in batch:
+            if (place := it[:3]) not in seen:
                 seen.add(place)
-                yield Letter(record.value, None, headers["reason"], source, *place, int(headers["timestamp"]))
+                yield Letter(it.record.value, None, it.reason, source, *place)
 
 
 def grouped(letters: Iterable[Letter], redriven: Callable[[Letter], object]) -> list[Group]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 from penstock.deadletters.letters import Letter, Place
 from penstock.errors import PenstockError, RefusedError
+from penstock.newer import known
 from penstock.pipeline import Topic
 from penstock.services.kafka_write import Outgoing
 from penstock.services.protocols import KafkaService
@@ -105,8 +106,8 @@ def read_markers(
 
 def _read(value: bytes) -> Redriven:
     try:
-        return Redriven(**json.loads(value))
-    except (ValueError, TypeError) as error:
+        return Redriven(**known(Redriven, json.loads(value)))
+    except (ValueError, TypeError, AttributeError) as error:
         raise PenstockError(f"{TOPIC} holds a marker that can't be read: {value[:100]!r}: {error}") from None
 
 

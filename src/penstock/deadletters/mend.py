@@ -46,6 +46,8 @@ def mend(
     `original` is its record if the log still has it, `now` is epoch ms, `who` says by whom it is sent and when.
     What would be a dead letter again, dated too early for any pipeline, or too large for the topic, is unfit.
     """
+    if original is not None and original.timestamp != letter.timestamp:
+        original = None  # another record's: the topic was deleted and made anew
     letter = replace(letter, key=original.key if original else None)
     try:
         value = letter.value if fix is None else fix(letter)

@@ -193,7 +193,7 @@ def cut_log(work: Work, replay: Replay) -> Replay:
         read = source_offsets(folder, topic.name, len(facts.end))
         high = {partition: first[partition] if offset is None else offset for partition, offset in read.items()}
     low = {partition: min(facts.low[partition], high[partition]) for partition in high}
-    return replay.but(cut=Cut(low, dict(high), made.watermark, made.job_id, made.savepoint))
+    return replay.but(cut=Cut(low, dict(high), made.watermark, made.job_id, made.savepoint, topic.name))
 
 
 def settle(work: Work, replay: Replay) -> Replay:

@@ -27,6 +27,7 @@ from penstock.plan import digest, public, stamped
 from penstock.plan_job import settings_digest
 from penstock.replay import publish as publishing
 from penstock.replay.acts import Work, cut_log, last_records, transactions_finished
+from penstock.replay.ends import drop_generation
 from penstock.replay.facts import log_facts
 from penstock.replay.record import Count, Handover, Replay, Settled
 from penstock.replay.scope import utc
@@ -349,12 +350,9 @@ def _letters(topic: str, source: str, found: list[dict[str, object]]) -> Iterato
 
 def abandon(work: Work, replay: Replay) -> None:
     """Take the new generation away again: its job, its topics; Druid and the old job go on as before."""
-    kafka, druid, name = work.services.kafka, work.services.druid, work.pipeline.name
+    druid, name = work.services.druid, work.pipeline.name
     if handover(replay).launch is not None:
-        work.services.flink.cancel(new_job(work, replay).job_id, timeout=work.timeout)
-        for spec in topic_specs(work.pipeline, work.settings.env):
-            if spec.role != "source" and spec.name in kafka.topics([spec.name]):
-                kafka.delete_topic(spec.name)
+        drop_generation(replay, work.services, timeout=work.timeout)
     supervisor = druid.supervisors().get(name)
     if supervisor is not None and supervisor.suspended:
         druid.resume(name)

@@ -13,14 +13,16 @@ from typing import Any, Protocol
 
 from penstock.errors import PenstockError
 from penstock.generation import launch_from_json
+from penstock.newer import known
 from penstock.pipeline import Launch, Pipeline
 from penstock.settings import Environment
 from penstock.topics import TopicSpec
 
 TOPIC = "penstock.replays"
 
-#: `running` until it is published and checked, or is given up; `dry` where nothing was to be published.
-STATUSES = ("running", "done", "dry", "abandoned")
+#: `running` until it is published and checked, or is given up; `dry` where nothing was to be published; `removed` where
+#: the rows that it published were dropped together with the pipeline.
+STATUSES = ("running", "done", "dry", "abandoned", "removed")
 
 Offsets = Mapping[int, int]
 
@@ -55,7 +57,7 @@ class Cut:
     """Where the log was cut: records with low <= offset < high are computed.
 
     `watermark` is the live job's when the range was closed, `job_id` which start of it that was;
-    `savepoint` is where it was stopped, for a pipeline without windows.
+    `savepoint` is where it was stopped, for a pipeline without windows.  `topic` is the source, "" in a record of old.
     """
 
     low: Offsets
@@ -63,6 +65,7 @@ class Cut:
     watermark: int | None = None
     job_id: str = ""
     savepoint: str | None = None
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,13 +172,11 @@ class Replay:
         return self.status == "running" and self.handover is not None and not self.asked.dry_run
 
     def published(self, pipeline: Pipeline) -> bool:
-        """True where it has published figures of the generation of the pipeline that is deployed."""
+        """True where it has published figures of the generation of the pipeline that is deployed, from its source."""
         generation = pipeline.launch.generation if pipeline.launch else 0
-        return (self.pipeline, self.generation, self.status) == (
-            pipeline.name,
-            generation,
-            "done",
-        ) and self.cut is not None
+        if self.cut is None or (self.pipeline, self.generation, self.status) != (pipeline.name, generation, "done"):
+            return False
+        return self.cut.topic in ("", pipeline.source.name)
 
     def overlaps(self, start: int, end: int) -> bool:
         return self.asked.wide_start < end and start < self.asked.wide_end
@@ -190,37 +191,49 @@ def to_bytes(replay: Replay) -> bytes:
 
 
 def from_bytes(value: bytes) -> Replay:
-    """Read a record back, equal.  Raises PenstockError for what is none."""
+    """Read a record back, equal; fields of a newer Penstock are ignored.  Raises PenstockError for what is none."""
     try:
-        table = json.loads(value)
-        cut, settled, figures = table.pop("cut"), table.pop("settled"), table.pop("figures")
-        sums = {name: Sum(**item) for name, item in figures.pop("sums", {}).items()}
-        handover = table.pop("handover", None)
+        table = known(Replay, json.loads(value))
+        cut, settled, handover = table.pop("cut"), table.pop("settled"), table.pop("handover", None)
         return Replay(
-            asked=Asked(**table.pop("asked")),
+            asked=Asked(**known(Asked, table.pop("asked"))),
             done=tuple(table.pop("done")),
-            cut=cut and Cut(**{**cut, "low": _offsets(cut["low"]), "high": _offsets(cut["high"])}),
-            settled=settled
-            and Settled(**{**settled, "out": _offsets(settled["out"]), "held": tuple(settled.get("held", ()))}),
+            cut=cut and Cut(**known(Cut, cut) | {"low": _offsets(cut["low"]), "high": _offsets(cut["high"])}),
+            settled=settled and _settled(settled),
             handover=handover and _handover(handover),
-            figures=Figures(sums=sums, **{name: _counts(item) for name, item in figures.items()}),
+            figures=_figures(table.pop("figures")),
             **table,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise PenstockError(f"{TOPIC} holds a record that can't be read: {value[:100]!r}: {error}") from None
 
 
-def _handover(table: dict[str, Any]) -> Handover:
-    launch, offsets, tail = table.pop("launch"), table.pop("offsets"), table.pop("tail")
-    return Handover(launch=launch_from_json(launch or {}), offsets=_offsets(offsets), tail=_counts(tail), **table)
+def _settled(table: Mapping[str, Any]) -> Settled:
+    read = {"out": _offsets(table["out"]), "held": tuple(table.get("held", ()))}
+    return Settled(**known(Settled, table) | read)
+
+
+def _figures(table: Mapping[str, Any]) -> Figures:
+    sums = {name: Sum(**known(Sum, item)) for name, item in table.get("sums", {}).items()}
+    read = {name: _counts(table[name]) for name in ("before", "computed", "after") if name in table}
+    return Figures(**known(Figures, table) | read | {"sums": sums})
+
+
+def _handover(table: Mapping[str, Any]) -> Handover:
+    read = {
+        "launch": launch_from_json(table["launch"] or {}),
+        "offsets": _offsets(table["offsets"]),
+        "tail": _counts(table["tail"]),
+    }
+    return Handover(**known(Handover, table) | read)
 
 
 def _offsets(table: Mapping[str, int]) -> dict[int, int]:
     return {int(partition): offset for partition, offset in table.items()}
 
 
-def _counts(item: Any) -> Any:
-    return {int(start): Count(**count) for start, count in item.items()} if isinstance(item, dict) else item
+def _counts(table: Mapping[str, Mapping[str, int]]) -> dict[int, Count]:
+    return {int(start): Count(**known(Count, count)) for start, count in table.items()}
 
 
 class Log(Protocol):

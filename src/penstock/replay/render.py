@@ -74,6 +74,8 @@ def verdict(replay: Replay) -> str:
             return f"{replay.pipeline}: published and checked: {change.format('changed')}"
         case "dry":
             return f"{replay.pipeline}: dry run, nothing published: {change.format('would change')}"
+        case "removed":
+            return f"{replay.pipeline}: published; its rows were dropped with the pipeline since"
         case "abandoned":
             left = "published and not checked: replay the range again" if replay.task else "nothing published"
             return f"{replay.pipeline}: given up, {left}"

@@ -14,6 +14,7 @@ from penstock.durations import millis
 from penstock.generation import deployed
 from penstock.pipeline import Aggregate, Pipeline
 from penstock.reconcile import Ledger
+from penstock.rejected import read_rejected
 from penstock.replay.facts import live
 from penstock.replay.record import Replay
 from penstock.replay.scope import widened
@@ -114,15 +115,14 @@ def look(pipeline: Pipeline, services: Services, *, ledger: Ledger | None = None
 
 def read_late(pipeline: Pipeline, kafka: KafkaService) -> list[Late]:
     """Return the late events of a pipeline; those dated too early are none: no replay counts them."""
-    topic = late_topic(pipeline.stream)
     found: dict[tuple[int, int], Late] = {}
-    for batch in kafka.read(topic, kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)):
-        for record in batch:
-            headers = dict(record.headers)
-            if headers["reason"] == b"late":
-                at = int(headers["partition"]), int(headers["offset"])
-                found[at] = Late(*at, int(headers["event_time"]), record.timestamp)
-    return list(found.values())
+    for batch in read_rejected(kafka, late_topic(pipeline.stream), pipeline.source.name):
+        for it in batch:
+            if it.reason == "late" and it.event_time is not None:
+                found[it.partition, it.offset] = Late(it.partition, it.offset, it.event_time, it.record.timestamp)
+    # Where a topic was deleted and made anew there are some that no cut would be past, so that no replay heals them.
+    end = kafka.end_offsets(pipeline.source.name, committed=True) if found else {}
+    return [it for it in found.values() if it.offset < end.get(it.partition, 0)]
 
 
 def wrong_segments(ledger: Ledger) -> dict[int, Wrong]:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import assert_never
 
-from penstock.errors import BusyError, DeclarationError, NotEqualError, PenstockError, RefusedError
+from penstock.errors import DeclarationError, NotEqualError, PenstockError, RefusedError
 from penstock.flink.spec import version
 from penstock.generation import deployed, running
+from penstock.lock import only_one
 from penstock.pipeline import Pipeline
-from penstock.replay import acts, launch
+from penstock.replay import acts, ends, launch
 from penstock.replay import publish as publishing
 from penstock.replay.acts import STEADY, Work
 from penstock.replay.derive import batch_job_id, task_id
@@ -283,7 +283,7 @@ def run_step(work: Work, replay: Replay, step: Step) -> Replay:
 
 
 def abandon(
-    pipeline: Pipeline,
+    pipeline: Pipeline | None,
     replay: Replay,
     services: Services,
     settings: Settings,
@@ -294,12 +294,11 @@ def abandon(
     """Give up a replay: its job cancelled, its files deleted, the live job running again.
 
     What it has published stays, unchecked, and heals nothing: the way out where a check goes on failing is to give up
-    and replay again.  Raises RefusedError while Druid is publishing it.
+    and replay again.  `pipeline` is its declaration, for what the registry does not tell; None where it is declared no
+    more.  Raises RefusedError while Druid is publishing it.
     """
-    scope = widened(pipeline, replay.asked.start, replay.asked.end)
     with only_one(settings, replay.id):
         replay = services.replays.read().get(replay.id, replay)
-        work = Work(pipeline, scope, services, settings, progress or Silent(), timeout).of(replay)
         if replay.status != "running":
             return replay
         state = services.druid.task_state(task_id(settings.env.name, replay.id, replay.task)) if replay.task else None
@@ -312,7 +311,13 @@ def abandon(
                 f"upgrade {replay.id} has begun to replace what was there",
                 hint=f"`penstock upgrade {replay.pipeline}` finishes it",
             )
-        return _give_up(work, replay)
+        # What ran goes on, whatever is declared by now.
+        record = services.registry.read().get(replay.pipeline)
+        pipeline = (running(record) if record is not None else None) or pipeline
+        if pipeline is None:
+            return ends.end(replay, services, settings, timeout=timeout)
+        scope = widened(pipeline, replay.asked.start, replay.asked.end)
+        return _give_up(Work(pipeline, scope, services, settings, progress or Silent(), timeout).of(replay), replay)
 
 
 def _give_up(work: Work, replay: Replay, *, keep_files: bool = False) -> Replay:
@@ -326,28 +331,10 @@ def _give_up(work: Work, replay: Replay, *, keep_files: bool = False) -> Replay:
     elif work.scope.closed_at is None and not replay.asked.dry_run:
         # What ran goes on, whatever is declared by now.
         record = services.registry.read().get(replay.pipeline)
-        ran = running(record) if record is not None else None
-        acts.resume(replace(work, pipeline=ran or work.pipeline), replay)
+        if record is not None and record.status not in ("removing", "removed"):
+            acts.resume(replace(work, pipeline=running(record) or work.pipeline), replay)
     return work.save(replace(replay, status="abandoned", ended=_now()))
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def only_one(settings: Settings, replay: str) -> Iterator[None]:
-    """Let one process of this project run a replay; the operating system frees the lock however that ends.
-
-    The file goes when the replay has ended without an error: its record, not the lock, tells from then on.
-    """
-    from filelock import FileLock, Timeout
-
-    file = settings.home / "locks" / f"{settings.env.name}.replay.{replay}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(file, timeout=0):
-            yield
-            file.unlink(missing_ok=True)
-    except Timeout:
-        raise BusyError(f"replay {replay} is being run by another process", hint="wait for it to end") from None

@@ -21,6 +21,7 @@ from penstock.errors import NotEqualError, PenstockError
 from penstock.flink.sql import out_columns
 from penstock.healing import segment_of
 from penstock.pipeline import DUCKDB_TYPES, Aggregate, Pipeline
+from penstock.rejected import read_rejected
 from penstock.replay.record import Count, Counts
 from penstock.replay.scope import Scope, utc
 from penstock.services.protocols import KafkaService
@@ -72,7 +73,8 @@ def read_log(
 ) -> Log:
     """Read the log's records of low <= offset < high; those of long stretches are counted, and kept in part.
 
-    `broken` are records that can't be read, by `partition` and `offset`; None: those in the dead-letter topic.
+    `broken` are records that can't be read, by `partition`, `offset` and `timestamp`; None: those in the dead-letter
+    topic.
     At most `rate` records a second are read, under the name `client_id`, by which the brokers may limit it.
     """
     total = sum(max(0, high[partition] - low[partition]) for partition in high)
@@ -155,7 +157,8 @@ def _load_events(
         if not whole:
             # A table: the planner may move the parsing before the join that takes broken records out.
             connection.execute(
-                'CREATE OR REPLACE TABLE readable AS FROM chunk ANTI JOIN broken USING (partition, "offset")'
+                "CREATE OR REPLACE TABLE readable AS FROM chunk "
+                'ANTI JOIN broken USING (partition, "offset", "timestamp")'
             )
         try:
             connection.execute(f"CREATE OR REPLACE TABLE parsed AS {query}")
@@ -244,21 +247,22 @@ def _load_broken(
     kafka: KafkaService,
     told: Sequence[Mapping[str, Any]] | None,
 ) -> None:
-    connection.execute('CREATE TABLE broken (partition INT, "offset" BIGINT)')
-    for rows in _broken(pipeline, kafka) if told is None else [told]:
-        found = {
-            "partition": pa.array([int(row["partition"]) for row in rows], pa.int32()),
-            "offset": pa.array([int(row["offset"]) for row in rows], pa.int64()),
-        }
-        connection.register("batch", pa.table(found))
-        connection.execute("INSERT INTO broken SELECT * FROM batch")
+    connection.execute('CREATE TABLE broken (partition INT, "offset" BIGINT, "timestamp" BIGINT)')
+    for rows in _broken(pipeline, kafka) if told is None else [[_place(it) for it in told]]:
+        columns = zip(("partition", "offset", "timestamp"), zip(*rows, strict=True), strict=False)
+        found = {name: pa.array(column, pa.int64()) for name, column in columns}
+        if found:
+            connection.register("batch", pa.table(found))
+            connection.execute("INSERT INTO broken SELECT * FROM batch")
 
 
-def _broken(pipeline: Pipeline, kafka: KafkaService) -> Iterator[list[dict[str, Any]]]:
-    topic = dlq_topic(pipeline.stream)
-    start, end = kafka.start_offsets(topic), kafka.end_offsets(topic, committed=True)
-    for batch in kafka.read_arrow(topic, start, end, with_headers=True):
-        yield [dict(headers) for headers in batch.column("headers").to_pylist()]
+def _place(letter: Mapping[str, Any]) -> tuple[int, int, int]:
+    return int(letter["partition"]), int(letter["offset"]), int(letter["timestamp"])
+
+
+def _broken(pipeline: Pipeline, kafka: KafkaService) -> Iterator[list[tuple[int, int, int]]]:
+    for batch in read_rejected(kafka, dlq_topic(pipeline.stream), pipeline.source.name):
+        yield [(it.partition, it.offset, it.timestamp) for it in batch]
 
 
 def _pairs(pipeline: Pipeline, scope: Scope) -> str:

@@ -108,6 +108,8 @@ class MemoryDruid:
     def drop_datasource(self, name: str, *, timeout: float = 120, progress: Progress | None = None) -> None:
         self._reach()
         self.dropped.add(name)
+        self.published.pop(name, None)
+        self.held.pop(name, None)
 
     def problem(self, name: str) -> str | None:
         self._reach()

@@ -11,11 +11,12 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from penstock.errors import PenstockError, UnavailableError
+from penstock.newer import known
 from penstock.settings import Environment, KafkaSettings
 from penstock.topics import TopicSpec, registry_topic
 
@@ -90,9 +91,7 @@ def to_bytes(record: Record) -> bytes:
 def from_bytes(value: bytes) -> Record:
     """Read a record; fields of a newer Penstock are ignored.  Raises PenstockError for what is none."""
     try:
-        table = json.loads(value)
-        known = {item.name for item in fields(Record)}
-        return Record(**{name: item for name, item in table.items() if name in known})
+        return Record(**known(Record, json.loads(value)))
     except (ValueError, TypeError, AttributeError) as error:
         raise PenstockError(f"the registry holds a record that can't be read: {value[:100]!r}: {error}") from None
 

@@ -14,8 +14,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, A
 from penstock.airflow import base
 from penstock.airflow.operators import RepairOperator, ReplayBeginOperator, ReplayStepOperator
 from penstock.airflow.operators.replay import STEPS
+from penstock.lock import only_one
 from penstock.pipeline import Pipeline
-from penstock.replay.run import only_one
 
 from ..memory import Crash, Fault
 from ..replay.world import TUMBLE, Life, lived, outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from penstock.deadletters.letters import Group, grouped, parse_place, read_lette
 from penstock.deadletters.markers import read_markers, redriven
 from penstock.deadletters.originals import originals
 from penstock.errors import DeclarationError
+from penstock.pipeline import Launch
+from penstock.topics import topic_specs
 
 from .shop import SALES, SOURCE, Shop
 
@@ -47,6 +50,20 @@ def test_letters_of_a_topic_that_was_read_before_are_left_out(shop: Shop) -> Non
     headers = [(name, b"other.v1" if name == "topic" else value) for name, value in letter.headers]
     shop.kafka.append("penstock.sales.dlq", b"x", headers=headers)
     assert [it.topic for it in read_letters(SALES, shop.kafka)] == [SOURCE.name]
+
+
+def test_letters_of_earlier_generations_are_listed_too_each_once(shop: Shop) -> None:
+    """A new generation has topics of its own, with the letters of the range that was replayed for it, and no others."""
+    shop.broken(b"x")
+    shop.broken(b"y")
+    later = replace(SALES, launch=Launch(2, 0, None, (), ()))
+    for spec in topic_specs(later, shop.settings.env)[1:]:
+        shop.kafka.create_topic(spec)
+    kept = shop.read("penstock.sales.dlq")[1]
+    shop.kafka.append("penstock.sales.2.dlq", kept.value, headers=kept.headers)
+    assert [it.value for it in read_letters(later, shop.kafka)] == [b"x", b"y"]
+    shop.redrive(later)
+    assert shop.origins() == ["shop.sold.v1/0/0", "shop.sold.v1/0/1"]
 
 
 def test_records_are_found_where_they_are_left(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def upgrade(life: Life, new: Pipeline, since: int = 0, fault: Fault | None = Non
     """Plan and run an upgrade as the command line does, or go on with one that died."""
     life.pipeline = new
     services = life.services(fault)
-    request = Request(since, dry_run=more.pop("dry_run", False))
+    request = Request(since, dry_run=more.pop("dry_run", False), allow=more.pop("allow", ()))
     begun = begin(new, request, services, life.settings, id=more.pop("id", "u1"))
     done = core.upgrade(new, begun, services, life.settings, **({"timeout": 0.2, "steady": 0.0} | more))
     assert isinstance(done, Replay), done
@@ -84,12 +84,47 @@ def test_what_comes_for_the_past_after_the_cut_is_late_and_counted_by_the_next_r
     assert life.rows(0, 60_000) == [(0, 1), (0, 2)]
 
 
+def test_late_events_before_the_range_are_not_left_behind_without_a_word(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    life.arrive(2 * HOUR + 90_000, partition=1)
+    life.live()
+    words = "2 late events before 1970-01-01T01:00Z are not healed"
+    with pytest.raises(RefusedError, match=words) as caught:
+        upgrade(life, CHANGED, since=HOUR)
+    assert life.replays.read() == {}
+    ways = "--replay-from 1970-01-01T00:00Z counts them", "`penstock repair sales --to 1970-01-01T01:00Z`"
+    assert all(way in (caught.value.hint or "") for way in (*ways, "--allow unhealed"))
+    assert upgrade(life, CHANGED, since=HOUR, dry_run=True, id="d1").status == "dry", "it changes nothing"
+    life.pipeline = TUMBLE
+    life.replay(id="r1")
+    assert upgrade(life, CHANGED, since=HOUR).status == "done"
+
+
+def test_late_events_in_the_range_or_of_records_that_are_gone_are_no_reason(tmp_path: Path) -> None:
+    life = lived(tmp_path / "it")
+    assert upgrade(life, CHANGED).status == "done"
+    life = lived(tmp_path / "gone")
+    life.arrive(2 * HOUR + 90_000, partition=1)
+    life.live()
+    life.kafka.expire(SOURCE.name, 0, 5)
+    begun = begin(CHANGED, Request(HOUR), life.services(), life.settings)
+    assert begun is not None and begun.plan is not None
+    assert not [it for it in begun.plan.refused if "healed" in it.reason]
+
+
+def test_they_may_be_left_behind_by_name(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    life.arrive(2 * HOUR + 90_000, partition=1)
+    life.live()
+    assert upgrade(life, CHANGED, since=HOUR, allow=[core.UNHEALED]).status == "done"
+
+
 def test_figures_before_the_range_stay(tmp_path: Path) -> None:
     life = lived(tmp_path)
     life.arrive(2 * HOUR + 90_000, partition=1)
     life.live()
     first = life.rows(0, HOUR)
-    done = upgrade(life, CHANGED, since=HOUR)
+    done = upgrade(life, CHANGED, since=HOUR, allow=[core.UNHEALED])
     assert (done.asked.wide_start, done.asked.wide_end) == (HOUR, 2 * HOUR)
     assert life.rows(0, HOUR) == first
 

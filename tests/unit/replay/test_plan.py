@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,22 @@ from penstock import Aggregate, Datasource, Hop, Pipeline, Tumble
 from penstock.errors import DeclarationError, PenstockError, RefusedError
 from penstock.flink.savepoint import checkpoint_id, source_offsets
 from penstock.flink.spec import job_spec, version
+from penstock.pipeline import Launch
 from penstock.replay import render
 from penstock.replay.derive import BatchSpec, batch_spec, publish_spec
 from penstock.replay.facts import Facts, Live, LogFacts, log_facts
-from penstock.replay.record import Asked, Count, Cut, Figures, Replay, Settled, from_bytes, to_bytes
+from penstock.replay.record import (
+    Asked,
+    Count,
+    Cut,
+    Figures,
+    Handover,
+    Replay,
+    Settled,
+    Sum,
+    from_bytes,
+    to_bytes,
+)
 from penstock.replay.run import new_id
 from penstock.replay.scope import Scope, scope, segments, utc
 from penstock.replay.steps import Plan, expected_seconds, plan, refusals, steps, words
@@ -214,6 +227,27 @@ def test_a_record_is_read_back_equal() -> None:
     assert from_bytes(to_bytes(replay)) == replay
     with pytest.raises(PenstockError, match="can't be read"):
         from_bytes(b'{"id": 1}')
+
+
+def test_fields_of_a_newer_penstock_are_ignored_wherever_they_are() -> None:
+    """Else one record of a newer Penstock would end every verb that reads receipts: apply, plan, replay and repair."""
+    replay = _replay(TUMBLE).but(
+        cut=Cut({0: 1}, {0: 9}),
+        settled=Settled(7, "file:/x", {0: 3}),
+        figures=Figures(5, {0: Count(1, 2)}, sums={"n": Sum(1.0, 2.0)}),
+        handover=Handover("v1", 2, Launch(1, 0, HOUR, ((0, 1),), ((0, 9),)), {0: 4}, {0: Count(1, 1)}, HOUR),
+    )
+
+    def with_more(value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        more = {name: with_more(item) for name, item in value.items()}
+        by_number = not value or all(name.isdigit() or name == "n" for name in value)
+        return more if by_number else more | {"of_a_newer_one": {"a": [1]}}
+
+    newer = with_more(json.loads(to_bytes(replay)))
+    assert json.dumps(newer).count("of_a_newer_one") == 10
+    assert from_bytes(json.dumps(newer).encode()) == replay
 
 
 def test_ids_are_short_enough_for_files_and_tasks() -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from penstock.errors import NotEqualError, PenstockError, RefusedError, UnavailableError
 from penstock.lifecycle import start, stop
+from penstock.lock import only_one
 from penstock.pipeline import Pipeline
 from penstock.replay import publish
 from penstock.replay.derive import BatchSpec, batch_job_id
 from penstock.replay.render import verdict
-from penstock.replay.run import abandon, only_one
+from penstock.replay.run import abandon
 from penstock.services.flink import Job, local
 
 from ..memory import Crash, Fault

@@ -21,6 +21,7 @@ from penstock.replay.record import Replay
 from penstock.replay.run import asked, prepare, refuse, run
 from penstock.replay.scope import Scope, scope
 from penstock.services.flink import local
+from penstock.services.kafka import Record
 from penstock.topics import consumer_group, late_topic, out_topic
 
 from ..memory import World, topic, windowed
@@ -92,7 +93,7 @@ class Life(World):
             end = self.kafka.end_offsets(SOURCE.name, committed=True)[partition]
             for batch in self.kafka.read(SOURCE.name, {partition: position}, {partition: end}):
                 for record in batch:
-                    self._read(pipeline, job, record.partition, record.offset, json.loads(record.value or b""))
+                    self._read(pipeline, job, record)
             job.position[partition] = end
         self.flink.watermarks[job_name(pipeline.stream)] = job.watermark
         self.kafka.commit_group(consumer_group("test", pipeline.stream), SOURCE.name, job.position)
@@ -109,7 +110,8 @@ class Life(World):
                 row = json.loads(record.value or b"")
                 self.druid.ingest(name, record.partition, record.offset, (row[time], row.get("_rows", 1)))
 
-    def _read(self, pipeline: Pipeline, job: _Job, partition: int, offset: int, event: dict[str, Any]) -> None:
+    def _read(self, pipeline: Pipeline, job: _Job, record: Record) -> None:
+        partition, offset, event = record.partition, record.offset, json.loads(record.value or b"")
         transform, at, launch = pipeline.transform, event["at"], pipeline.launch
         if not isinstance(transform, Aggregate):
             self._write(pipeline, {**event, "_partition": partition, "_offset": offset})
@@ -123,8 +125,10 @@ class Life(World):
             return  # the replay's
         if early or job.watermark >= start + size - 1:
             headers = [
+                ("topic", SOURCE.name.encode()),
                 ("partition", b"%d" % partition),
                 ("offset", b"%d" % offset),
+                ("timestamp", b"%d" % record.timestamp),
                 ("reason", b"late"),
                 ("event_time", b"%d" % at),
             ]
