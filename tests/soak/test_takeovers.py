@@ -108,8 +108,8 @@ def test_a_version_that_fails_before_its_first_checkpoint_is_taken_back(arriving
     bad = changed(shop, tmp_path, where("page = TRUE"))
     file = bad.project / "penstock.toml"
     # Else a checkpoint may come before the first record.
-    file.write_text(file.read_text().replace("checkpoint_interval = 1.0", "checkpoint_interval = 30.0"))
-    failed = bad.call("upgrade", "clicks_tumble", "--timeout", "20")
+    file.write_text(file.read_text().replace("checkpoint_interval = 1.0", "checkpoint_interval = 600.0"))
+    failed = bad.call("upgrade", "clicks_tumble", "--timeout", "60")
     assert failed.returncode == 1, failed.stderr
     told = " ".join(failed.stderr.split())
     assert f"it had committed nothing: version {old.version} runs again, from the same savepoint" in told
