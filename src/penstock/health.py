@@ -124,7 +124,7 @@ def _job(record: Record, replays: Iterable[Replay], services: Services, now: flo
         # One name for all that a job goes through on its way back: it is one and the same illness.
         return [Finding(name, "job", *((NOT_RUNNING, f"{state}, {cause}") if job.live else (state, cause)))]
     taken = flink.checkpointed(job.id)
-    began = max(taken or 0, job.started, flink.restored(job.id)[1]) / 1000
+    began = max(taken or 0, job.started, flink.deployed(job.id)) / 1000
     if began and now - began > STALE:
         why = flink.root_exception(job.id) or "see Flink"
         cause = f"none for {now - began:,.0f} s, so that nothing is committed: {why}"

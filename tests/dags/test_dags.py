@@ -106,6 +106,22 @@ def test_a_broken_declaration_is_the_files_error(tmp_path: Path, airflow_home: P
         parse(file, airflow_home, copy)
 
 
+#: What the parser of this test must refuse, and the words in which it does.
+WRONG = {
+    "a cycle": ("EmptyOperator(task_id='a') >> EmptyOperator(task_id='b') >> dag.get_task('a')", "Cycle detected"),
+    "a network call": ("import httpx; httpx.get('http://127.0.0.1:9')", "a network call while a file"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_the_parser_of_these_tests_refuses(what: str, tmp_path: Path, airflow_home: Path) -> None:
+    does, words = WRONG[what]
+    imports = "from airflow.sdk import DAG\nfrom airflow.providers.standard.operators.empty import EmptyOperator\n"
+    (tmp_path / "wrong.py").write_text(f"{imports}with DAG('wrong') as dag:\n    {does}\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match=words):
+        parse(tmp_path / "wrong.py", airflow_home)
+
+
 def test_the_provider_is_described_as_airflow_wants_it() -> None:
     import jsonschema
 

@@ -86,7 +86,8 @@ def test_a_job_on_its_way_back_is_one_illness_and_its_checkpoints_count_from_the
     world.flink.set_state("penstock.sales", "RUNNING")
     (job,) = [job.id for job in world.flink.jobs() if job.name == "penstock.sales"]
     world.flink.checkpoint_times[job] = 1_000_000
-    world.flink.restores[job] = (1, 1_050_000)
+    world.flink.restores[job] = (1, 1_001_000)  # it waited for slots
+    world.flink.deployments[job] = 1_050_000
     assert look(DECLARED[:1], world.services(), now=1050 + STALE) == []
     assert words(look(DECLARED[:1], world.services(), now=1051 + STALE)) == [("sales", "job", "without checkpoints")]
 

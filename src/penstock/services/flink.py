@@ -184,6 +184,11 @@ class Flink:
         newest = (stats.get("latest") or {}).get("restored") or {}
         return int(stats.get("counts", {}).get("restored", 0)), int(newest.get("restore_timestamp", 0))
 
+    def deployed(self, job_id: str) -> int:
+        """Return when tasks of the job were last deployed (epoch ms); a restore may have waited for slots before."""
+        vertices = self._get(f"/jobs/{job_id}", missing={}).get("vertices") or []
+        return max((int(vertex.get("start-time", 0)) for vertex in vertices), default=0)
+
     def completed_checkpoints(self, job_id: str) -> int:
         """Return how many checkpoints the job has completed since it was started; savepoints count, restores don't."""
         stats = self._get(f"/jobs/{job_id}/checkpoints", missing={})

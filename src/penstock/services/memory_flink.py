@@ -19,9 +19,9 @@ if TYPE_CHECKING:  # its module derives from this package
 class MemoryFlink:
     """`down = True` makes every call raise UnavailableError; `specs` are the submissions that Flink took, in order.
 
-    `watermarks` by job name, `slots` that are free, `restores` of jobs, `completed` checkpoints and `checkpoint_times`
-    by id, `plans` by version, and `savepoint`, called for each one with the job's name and the path, are the tests' to
-    set.  `bounded` does a bounded job's work, at once; `begun` is called with a live one that starts.
+    `watermarks` by job name, `slots` that are free, `restores` and `deployments` of jobs, `completed` checkpoints and
+    `checkpoint_times` by id, `plans` by version, and `savepoint`, called for each one with the job's name and the path,
+    are the tests' to set.  `bounded` does a bounded job's work, at once; `begun` is called with a live one that starts.
     """
 
     def __init__(self) -> None:
@@ -30,6 +30,7 @@ class MemoryFlink:
         self.watermarks: dict[str, int | None] = {}
         self.slots = 8
         self.restores: dict[str, tuple[int, int]] = {}
+        self.deployments: dict[str, int] = {}
         self.savepoint: Callable[[str, str], None] = lambda name, path: None
         self.bounded: Callable[[BatchSpec], None] = lambda spec: None
         self.begun: Callable[[JobSpec], None] = lambda spec: None
@@ -154,6 +155,10 @@ class MemoryFlink:
     def restored(self, job_id: str) -> tuple[int, int]:
         self._reach()
         return self.restores.get(job_id, (0, 0))
+
+    def deployed(self, job_id: str) -> int:
+        self._reach()
+        return self.deployments.get(job_id, 0)
 
     def completed_checkpoints(self, job_id: str) -> int:
         self._reach()

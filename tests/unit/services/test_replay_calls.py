@@ -109,6 +109,12 @@ def test_ends_of_segments_are_written_as_druid_does() -> None:
     assert module._iso(1_704_067_200_000) == "2024-01-01T00:00:00.000Z"
 
 
+def test_a_job_is_deployed_with_its_last_task() -> None:
+    vertices = [{"start-time": 98}, {"start-time": 99}, {"start-time": -1}]
+    assert Flink({f"GET /jobs/{JOB}": {"vertices": vertices}}).flink.deployed(JOB) == 99
+    assert Flink({f"GET /jobs/{JOB}": {"vertices": []}}).flink.deployed(JOB) == 0
+
+
 def test_restores_of_a_job_are_counted_and_dated() -> None:
     stats = {"counts": {"restored": 2}, "latest": {"restored": {"id": 7, "restore_timestamp": 99}}}
     assert Flink({f"GET /jobs/{JOB}/checkpoints": stats}).flink.restored(JOB) == (2, 99)
