@@ -6,6 +6,7 @@ killed under Docker, as by the kernel for memory, after which the restart policy
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,11 +16,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from .stack import ROOT, Clock, Compose, docker
+from penstock.wait import Pending, until
+
+from .stack import PATIENCE, ROOT, Clock, Compose, docker, passed
 
 #: A year that the demo does not hold, so that a ledger over it reads what flows while containers are killed.
 SINCE = "2014-01-01"
 RATE = 50
+#: The widest windows are a day's: 86 s of the flow.
+FIRST_DAY = f"SELECT COUNT(*) AS n FROM \"carrier_daily\" WHERE __time >= TIMESTAMP '{SINCE}'"
 SERVICES = (
     "zookeeper",
     "kafka",
@@ -47,8 +52,14 @@ def flowing(flown: Compose, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     command = [sys.executable, "-m", "penstock", "--env", "compose", "produce", "generate", "flights.departed.v1"]
     with log.open("w") as out:
         sender = subprocess.Popen([*command, *options, *faults], cwd=ROOT, env=flown.environ, stdout=out, stderr=out)
-    time.sleep(20)
-    assert sender.poll() is None, log.read_text()
+
+    def counted() -> bool | Pending:
+        assert sender.poll() is None, log.read_text()
+        rows = json.loads(passed(flown.penstock("query", FIRST_DAY, "--json")))
+        return rows[0]["n"] > 0 or Pending("is open")
+
+    # From here on a ledger has something to compare, however soon a container is back.
+    until("the first day of what flows", counted, timeout=PATIENCE, interval=5)
     yield flown
     assert sender.poll() is None, f"the sender ended, exit {sender.returncode}: {log.read_text()[-2000:]}"
     sender.send_signal(signal.SIGINT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 
 from ..compose_rules import MOST_MEMORY
 from .stack import FILES, ONCE, ROOT, Clock, Compose, docker, well
@@ -44,13 +45,14 @@ def test_every_published_port_is_on_loopback(stack: Compose) -> None:
     assert bound == {"127.0.0.1"}
 
 
-def test_a_second_up_touches_nothing(stack: Compose) -> None:
+def test_a_second_up_touches_nothing(stack: Compose, clock: Clock) -> None:
     def running() -> dict[str, tuple[str, str]]:
         found = {it["Service"]: stack.inspect(it["Service"]) for it in stack.containers() if it["Service"] not in ONCE}
         return {name: (it["Id"], it["State"]["StartedAt"]) for name, it in found.items()}
 
-    before = running()
+    before, started = running(), time.monotonic()
     stack.up()
+    clock.time("a second `up --wait`, which makes nothing anew", started)
     assert running() == before
 
 

@@ -153,7 +153,8 @@ def test_of_two_redrives_at_once_the_later_one_goes_on(broken: Cli) -> None:
     place = next(it["record"] for it in letters if it["redriven"] is None and int(it["record"][2:]) % 2 == 0)
     first = broken.call("dlq", "redrive", "clicks_raw", "--fix", "fixes.py:overtaken", "--record", place)
     assert first.returncode == 3, first.stderr
-    assert "another process has taken over as penstock-native-redrive-web.clicked.v1" in first.stderr
+    name = f"penstock-{broken.stack.env.name}-redrive-web.clicked.v1"
+    assert f"another process has taken over as {name}" in first.stderr
     assert len(_sent(broken)) == len(sent) + 1
     assert {len(records) for records in _sent(broken).values()} == {1}
 
