@@ -34,12 +34,14 @@ from penstock.replay.record import Replay
 from penstock.replay.scope import Scope, segments, utc
 from penstock.segments import floor
 
-#: Measured on two cores, to tell how long a replay will take: rows a second of a job in batch whose code is cold (hot,
-#: it does half as many again) and of DuckDB (before it read ahead), seconds to submit.  To publish is an estimate.
-ROWS_PER_SECOND = 560_000
-VERIFIED_PER_SECOND = 300_000
+#: Measured on two cores (docs/bench.md, docs/kappa.md), to tell how long a replay will take: rows a second of a job in
+#: batch, and of DuckDB beyond what it has read while that ran; seconds to submit, to close, settle and publish, and for
+#: a new generation to launch, hand over and switch.
+ROWS_PER_SECOND = 900_000
+VERIFIED_PER_SECOND = 800_000
 SUBMIT_SECONDS = 6
-PUBLISH_SECONDS = 20
+PUBLISH_SECONDS = 11
+LAUNCH_SECONDS = 21
 
 
 @dataclass(frozen=True)
@@ -381,7 +383,8 @@ def expected_seconds(plan: Plan) -> float:
     compute = sum(
         _seconds(step) + _reading(step, VERIFIED_PER_SECOND) for step in plan.steps if isinstance(step, Compute)
     )
-    return compute + (0 if plan.replay.asked.dry_run else PUBLISH_SECONDS)
+    launch = LAUNCH_SECONDS if any(isinstance(step, Begin) for step in plan.steps) else 0
+    return compute + launch + (0 if plan.replay.asked.dry_run else PUBLISH_SECONDS)
 
 
 def _seconds(step: Compute) -> float:
