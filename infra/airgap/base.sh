@@ -6,8 +6,14 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 image=penstock-airgap/base:bookworm
-mirror=${PENSTOCK_DEBIAN_MIRROR:-http://deb.debian.org/debian}
-security=${PENSTOCK_DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
+# Where this machine takes Debian's packages from, unless told otherwise; `apt-get update` has to have been run.
+source_of() { apt-get indextargets --format '$(REPO_URI)' "Origin: Debian" "Label: $1" | sort -u | sed 's|/*$||' | head -n 1; }
+mirror=${PENSTOCK_DEBIAN_MIRROR:-$(source_of Debian)}
+security=${PENSTOCK_DEBIAN_SECURITY_MIRROR:-$(source_of Debian-Security)}
+[ -n "$mirror" ] && [ -n "$security" ] || {
+  echo "base: apt knows no mirror of Debian: run apt-get update, or set PENSTOCK_DEBIAN_MIRROR and PENSTOCK_DEBIAN_SECURITY_MIRROR" >&2
+  exit 1
+}
 bundle=/etc/ssl/certs/ca-certificates.crt
 
 # this machine's file, and its place in the image
