@@ -27,7 +27,7 @@ JAR_SOURCES := $(shell find infra/jars -type f -not -path '*/target/*' 2>/dev/nu
 
 setup: .venv/.synced .penstock/jars/.built ## virtual environment and jars
 
-check: setup ## lint, types, unit and golden tests: no services, under a minute
+check: setup ## lint, types, unit and golden tests: no services
 	@$(BIN)/ruff check src jobs dags tests bench examples
 	@$(BIN)/ruff format --check --quiet src jobs dags tests bench examples
 	@$(BIN)/mypy
