@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 image=penstock-airgap/base:bookworm
-# Where this machine takes Debian's packages from, unless told otherwise; `apt-get update` has to have been run.
-source_of() { apt-get indextargets --format '$(REPO_URI)' "Origin: Debian" "Label: $1" | sort -u | sed 's|/*$||' | head -n 1; }
+. ./mirror.sh
+
 mirror=${PENSTOCK_DEBIAN_MIRROR:-$(source_of Debian)}
 security=${PENSTOCK_DEBIAN_SECURITY_MIRROR:-$(source_of Debian-Security)}
 [ -n "$mirror" ] && [ -n "$security" ] || {

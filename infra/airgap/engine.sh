@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 state=${PENSTOCK_AIRGAP_STATE:-$PWD/.penstock/airgap}
-mirror=${PENSTOCK_DEBIAN_MIRROR:-http://deb.debian.org/debian}
+. infra/airgap/mirror.sh
 
 fail() { echo "engine: $*" >&2; exit 1; }
 answers() { docker info > /dev/null 2>&1; }
@@ -28,7 +28,10 @@ install_packages() {
 # Debian 12 has compose 1 only. Trixie's two plug-ins need nothing but libc 2.34: they are fetched with package lists of
 # their own, so that this machine's apt never hears of trixie.
 install_compose() {
-  local options
+  local options mirror
+  apt-get update --quiet=2
+  mirror=${PENSTOCK_DEBIAN_MIRROR:-$(source_of Debian)}
+  [ -n "$mirror" ] || fail "apt knows no mirror of Debian: set PENSTOCK_DEBIAN_MIRROR"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   mkdir -p "$work/lists/partial" "$work/archives/partial"
