@@ -79,6 +79,7 @@ def gather(pipeline: Pipeline, env: Environment, sources: Sources, clock: Callab
         except PenstockError as error:
             problems[service] = error.message
 
+    record: Record | None = None
     job: Running | None = None
     metrics: dict[str, float] = {}
     partitions: tuple[Partition, ...] = ()
@@ -86,7 +87,8 @@ def gather(pipeline: Pipeline, env: Environment, sources: Sources, clock: Callab
     served: Served | None = None
     runs: list[Run] = []
     with asking("Kafka"):
-        pipeline = deployed(pipeline, sources.registry.read().get(pipeline.name))
+        record = sources.registry.read().get(pipeline.name)
+        pipeline = deployed(pipeline, record)
     with asking("Flink"):
         job, metrics = _running(pipeline.stream, sources.flink)
     with asking("Kafka"):
@@ -102,6 +104,7 @@ def gather(pipeline: Pipeline, env: Environment, sources: Sources, clock: Callab
         pipeline=pipeline.name,
         at=int(clock() * 1000),
         job=job,
+        stopped=record is not None and record.status == "stopped",
         partitions=partitions,
         kept=kept,
         served=served,

@@ -115,13 +115,15 @@ class Run:
 class Vitals:
     """All of it.  What could not be asked is None or empty, and `problems` says why, by service.
 
-    `kept` is how many offsets the late and dead-letter topics span, markers of transactions among them: at most so many
-    records are in there.  `interval` (checkpoints) and `disorder` (of event time) are the declared ones, in ms.
+    `stopped` says that `penstock stop` has ended its job.  `kept` is how many offsets the late and dead-letter topics
+    span, markers of transactions among them: at most so many records are in there.  `interval` (checkpoints) and
+    `disorder` (of event time) are the declared ones, in ms.
     """
 
     pipeline: str
     at: int
     job: Running | None = None
+    stopped: bool = False
     partitions: tuple[Partition, ...] = ()
     kept: Mapping[str, int] = field(default_factory=dict)
     served: Served | None = None
@@ -175,7 +177,10 @@ def attention(vitals: Vitals) -> list[tuple[Level, str]]:
     found: list[tuple[Level, str]] = [("bad", f"{name}: {why}") for name, why in vitals.problems.items()]
     job, served = vitals.job, vitals.served
     if job is None and "Flink" not in vitals.problems:
-        found.append(("bad", "no job runs: `penstock plan` says why"))
+        if vitals.stopped:
+            found.append(("warning", f"stopped by hand: `penstock start {vitals.pipeline}` resumes it"))
+        else:
+            found.append(("bad", "no job runs: `penstock plan` says why"))
     if job is not None:
         found += _of_job(vitals, job)
     found += [

@@ -52,7 +52,7 @@ def render(vitals: Vitals) -> Group:
 
 def _headline(vitals: Vitals) -> str:
     if vitals.job is None:
-        return f"{vitals.pipeline}: no job"
+        return f"{vitals.pipeline}: {'stopped' if vitals.stopped else 'no job'}"
     job = vitals.job
     restored = f", restored {job.checkpoints.restored} times" if job.checkpoints.restored else ""
     return f"{vitals.pipeline}: {job.state} for {span(vitals.at - job.started)}{restored}  (job {job.id})"

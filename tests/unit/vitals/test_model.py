@@ -191,3 +191,9 @@ def test_durations_are_readable(ms: float, text: str) -> None:
 )
 def test_sizes_are_readable(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_a_job_that_was_stopped_by_hand_is_no_alarm() -> None:
+    told = page(replace(WELL, job=None, stopped=True))
+    assert told.startswith("clicks: stopped\n  stopped by hand: `penstock start clicks` resumes it")
+    assert page(replace(WELL, job=None)).startswith("clicks: no job\n  no job runs: `penstock plan` says why")
