@@ -130,7 +130,8 @@ class Api:
     def log(self, run: dict[str, Any], task: str, number: int = 1) -> str:
         """Return what a try of a task has logged, by default its first."""
         lines = self.get(f"{_of(run, task)}/logs/{number}")["content"]
-        return "\n".join(str(line.get("event", line)) for line in lines)
+        # What a task died of is not part of the line that says so.
+        return "\n".join(f"{line.get('event', line)} {line.get('error_detail', '')}".rstrip() for line in lines)
 
 
 def _of(run: dict[str, Any], task: str = "") -> str:

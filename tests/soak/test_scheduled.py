@@ -324,11 +324,11 @@ def test_stopped_by_its_form_it_goes_on_from_its_savepoint(site: Site) -> None:
     run = site.api.run("penstock_stop", {"pipeline": PIPELINE, "cancel": False})
     assert run["state"] == "success", site.api.states(run)
     stopped = site.stage.services.registry.read()[PIPELINE]
-    assert stopped.status == "stopped" and "savepoint" in str(stopped.restore)
+    assert stopped.status == "stopped" and "savepoint" in str(stopped.savepoint)
     run = site.api.run(OWN)
     assert run["state"] == "success", site.api.states(run)
     again = site.stage.services.registry.read()[PIPELINE]
-    assert (again.status, again.restore) == ("running", stopped.restore)
+    assert (again.status, again.restore) == ("running", stopped.savepoint)
     assert [job.id for job in site.flink.jobs() if job.live] == [again.job_id]
 
 
