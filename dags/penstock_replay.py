@@ -14,8 +14,9 @@ form = {
     "dry_run": box("Dry run", "Compute and verify, show the difference, publish nothing"),
     "rate": number("Rate", "The most records to read a second; empty: as fast as it goes"),
     "reason": text("Reason", "Why, for the receipt"),
+    "allow": text("Allow", "What is refused otherwise, by its name, as the refusal tells: empty-segments"),
 }
-asked = {"start": "{{ params['from'] }}", "end": "{{ params.to }}"}
+asked = {"start": "{{ params['from'] }}", "end": "{{ params.to }}", "allow": "{{ params.allow }}"}
 asked |= {"dry": "{{ params.dry_run }}", "rate": "{{ params.rate }}", "reason": "{{ params.reason }}"}
 
 shared = {**here.defaults, "pipeline": "{{ params.pipeline }}"}

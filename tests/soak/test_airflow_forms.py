@@ -195,6 +195,7 @@ def test_an_upgrade_by_the_form_computes_the_past_by_the_new_logic(pages: Pages,
         pages.choose("Pipeline", NAME)
         pages.pick("Replay from", DAYS[0])
         pages.write("Reason", "miles are asked for")
+        pages.write("Allow", "unhealed")
 
     run = pages.trigger("penstock_upgrade", filled)
     pages.see_run(run)

@@ -101,7 +101,7 @@ def test_a_replay_killed_in_its_steps_and_cleared_is_one_replay(airflow: Airflow
 def test_an_upgrade_killed_and_cleared_is_one_upgrade(airflow: Airflow, tmp_path: Path) -> None:
     declared = changed(airflow.cli, tmp_path, ("where=\"page <> 'x'\"", "where=\"page <> 'page-1'\""))
     new = over(declared, tmp_path / "airflow")
-    form: dict[str, Any] = {"pipeline": NAME, "replay_from": START, "reason": "a drill"}
+    form: dict[str, Any] = {"pipeline": NAME, "replay_from": START, "reason": "a drill", "allow": "unhealed"}
     at = "2026-01-05T00:00"
     new.kill_at("submitting", *UPGRADE, at, **form)
     done = new.run(*UPGRADE, at, **form)

@@ -92,3 +92,12 @@ def test_an_upgrade_is_not_finished_by_the_tasks_of_a_replay(tmp_path: Path) -> 
     with pytest.raises(AirflowFailException, match=f"{begun.id} is an upgrade, not a replay"):
         act(ReplayBeginOperator, life, replay_id=begun.id, **TWO_HOURS)
     assert outcome(life) == before
+
+
+def test_what_is_allowed_is_by_its_name_in_a_forms_text(tmp_path: Path) -> None:
+    life = lived(tmp_path)
+    with pytest.raises(AirflowFailException, match="--allow everything: no such flag"):
+        going_over(life, allow="everything, unhealed")
+    assert going_over(life, allow="unhealed, empty-segments").result["changed"]
+    (replay,) = life.replays.read().values()
+    assert replay.asked.empty_segments

@@ -33,12 +33,12 @@ class _JobOperator(PenstockOperator):
 class FlinkStartOperator(_JobOperator):
     """Start a pipeline's job, or resume it where it was stopped, and wait until every task of it runs.
 
-    A job that runs is told and left alone.  `allow` are flags as of `penstock apply --allow`.
+    A job that runs is told and left alone.  `allow` are flags as of `penstock apply --allow`, or their names in a text.
     """
 
     template_fields: Sequence[str] = (*PenstockOperator.template_fields, "allow")
 
-    def __init__(self, *, allow: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(self, *, allow: Sequence[str] | str = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.allow = allow
 
@@ -55,7 +55,7 @@ class FlinkStartOperator(_JobOperator):
             pipelines,
             hook.services,
             hook.settings,
-            allow=parse_allow(self.allow),
+            allow=parse_allow(names(self.allow)),
             progress=self.progress,
             timeout=timeout,
         )
@@ -95,6 +95,13 @@ class FlinkStopOperator(_JobOperator):
 def flag(value: bool | str) -> bool:
     """Read a form's box, which a template turns into text."""
     return value if isinstance(value, bool) else str(value).strip().lower() in ("true", "1", "yes")
+
+
+def names(value: Sequence[str] | str | None) -> list[str]:
+    """Read a form's list of names, parted by commas or blanks."""
+    if value is None or isinstance(value, str):
+        return (given(value) or "").replace(",", " ").split()
+    return list(value)
 
 
 def given(value: Any) -> str | None:

@@ -12,7 +12,7 @@ from penstock.airflow import links
 from penstock.airflow.assets import add_event, datasource
 from penstock.airflow.base import PenstockOperator
 from penstock.airflow.operators.druid import run_identity
-from penstock.airflow.operators.flink import flag, given
+from penstock.airflow.operators.flink import flag, given, names
 from penstock.airflow.triggers import Watch
 from penstock.errors import DeclarationError
 
@@ -103,10 +103,11 @@ class ReplayOperator(PenstockOperator):
 class ReplayBeginOperator(ReplayOperator):
     """Check what is asked for, plan it, and note the replay; what the command line would refuse is refused here.
 
-    `start` and `end` are UTC, widened to whole segments; with `dry` nothing is published.  Returns the replay's id.
+    `start` and `end` are UTC, widened to whole segments; with `dry` nothing is published, and `allow` are flags
+    as of `penstock replay --allow`.  Returns the replay's id.
     """
 
-    template_fields: Sequence[str] = (*ReplayOperator.template_fields, "start", "end", "dry", "rate", "reason")
+    template_fields: Sequence[str] = (*ReplayOperator.template_fields, "start", "end", "dry", "rate", "reason", "allow")
 
     def __init__(
         self,
@@ -116,6 +117,7 @@ class ReplayBeginOperator(ReplayOperator):
         dry: bool | str = False,
         rate: float | str | None = None,
         reason: str = "",
+        allow: Sequence[str] | str = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -124,9 +126,12 @@ class ReplayBeginOperator(ReplayOperator):
         self.dry = dry
         self.rate = rate
         self.reason = reason
+        self.allow = allow
 
     def act(self, context: Any, timeout: float) -> str:
+        from penstock.plan import parse_allow
         from penstock.replay.begin import Request, begin
+        from penstock.replay.record import FLAGS
 
         hook = self.hook
         request = Request(
@@ -137,6 +142,7 @@ class ReplayBeginOperator(ReplayOperator):
             rate(self.rate),
             reason(self.reason, context),
             None,
+            parse_allow(names(self.allow), FLAGS),
         )
         if request.pipeline is None:
             raise DeclarationError("a pipeline, --from and --to are needed", hint="choose one in the form")

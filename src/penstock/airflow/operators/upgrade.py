@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.airflow import links
 from penstock.airflow.assets import add_event, datasource
-from penstock.airflow.operators.flink import given
+from penstock.airflow.operators.flink import given, names
 from penstock.airflow.operators.replay import UNCHANGED, ReplayOperator, rate, reason
 from penstock.airflow.triggers import Watch
 from penstock.durations import millis
@@ -20,18 +20,26 @@ class FlinkUpgradeOperator(ReplayOperator):
     """Go over from the version that runs to the one that is declared.
 
     Without `replay_from` in place, from a savepoint; with it (UTC) the figures from there on are computed anew, beside
-    the old job.  Run again it goes on with what it began, or with an upgrade that the command line began.
+    the old job, and `allow` are flags as of `penstock upgrade --allow`.  Run again it goes on with what it began, or
+    with an upgrade that the command line began.
     """
 
-    template_fields: Sequence[str] = (*ReplayOperator.template_fields, "replay_from", "rate", "reason")
+    template_fields: Sequence[str] = (*ReplayOperator.template_fields, "replay_from", "rate", "reason", "allow")
 
     def __init__(
-        self, *, replay_from: str | None = None, rate: float | str | None = None, reason: str = "", **kwargs: Any
+        self,
+        *,
+        replay_from: str | None = None,
+        rate: float | str | None = None,
+        reason: str = "",
+        allow: Sequence[str] | str = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.replay_from = replay_from
         self.rate = rate
         self.reason = reason
+        self.allow = allow
 
     def id(self, context: Any) -> str:
         return given(self.replay_id) or f"upgrade-{super().id(context)}"[:80]
@@ -57,15 +65,17 @@ class FlinkUpgradeOperator(ReplayOperator):
 
     def act(self, context: Any, timeout: float) -> dict[str, Any]:
         from penstock.lifecycle import Outcome
+        from penstock.plan import parse_allow
         from penstock.replay import render
         from penstock.segments import moment
-        from penstock.upgrade import Request, begin, upgrade
+        from penstock.upgrade import FLAGS, Request, begin, upgrade
 
         hook, since = self.hook, given(self.replay_from)
         pipeline = hook.pipeline(self.pipeline)
         request = None
         if since is not None:
             more: dict[str, Any] = {"rate": rate(self.rate), "reason": reason(self.reason, context)}
+            more["allow"] = parse_allow(names(self.allow), FLAGS)
             request = Request(moment("--replay-from", since), **more)
         begun = begin(pipeline, request, hook.services, hook.settings, id=self.id(context))
         if begun is not None and begun.replay.status == "abandoned":
