@@ -53,7 +53,8 @@ def engine(clock: Clock) -> Iterator[str]:
     """A Docker engine; one that this has started is stopped at the end."""
     started = time.monotonic()
     said = script("engine.sh", "up")
-    clock.time("Docker engine, installed and started where there was none", started)
+    did = [word for word in ("installed", "started") if f"engine: {word.removesuffix('ed')}" in said]
+    clock.time(f"Docker engine, {' and '.join(did) or 'which ran'}", started)
     yield docker("version", "--format", "{{.Server.Version}}").strip()
     if "engine: started" in said:
         script("engine.sh", "down")
