@@ -7,6 +7,7 @@ that no row is late, and it counts only what lies in the range.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -182,6 +183,8 @@ def publish_spec(pipeline: Pipeline, scope: Scope, files: Sequence[str], *, iden
     """
     interval = f"{utc(scope.start)}/{utc(scope.end)}"
     schema = data_schema(pipeline)
+    # Without a row every old segment still goes.  Druid takes no empty input, and passes over a row outside the range.
+    nothing = {"type": "inline", "data": json.dumps({schema["timestampSpec"]["column"]: scope.end})}
     schema["granularitySpec"] = {**schema["granularitySpec"], "intervals": [interval]}
     return {
         "type": "index_parallel",
@@ -190,8 +193,7 @@ def publish_spec(pipeline: Pipeline, scope: Scope, files: Sequence[str], *, iden
             "dataSchema": schema,
             "ioConfig": {
                 "type": "index_parallel",
-                # Without a row there is nothing to read, and every old segment still goes.
-                "inputSource": {"type": "local", "files": sorted(files)} if files else {"type": "inline", "data": ""},
+                "inputSource": {"type": "local", "files": sorted(files)} if files else nothing,
                 "inputFormat": {"type": "json"},
                 "appendToExisting": False,
                 "dropExisting": True,

@@ -164,7 +164,10 @@ class MemoryDruid:
         name, time = schema["dataSource"], schema["timestampSpec"]["column"]
         first, last = (moment("interval", end) for end in schema["granularitySpec"]["intervals"][0].split("/"))
         kept = [row for row in self.published.get(name, []) if not first <= row[0] < last]
-        for file in spec["spec"]["ioConfig"]["inputSource"].get("files", []):
+        source = spec["spec"]["ioConfig"]["inputSource"]
+        if source.get("data") == "":
+            raise PenstockError("Druid's coordinator refused POST /druid/indexer/v1/task (400): empty data")
+        for file in source.get("files", []):
             for line in Path(file).read_text(encoding="utf-8").splitlines():
                 table = json.loads(line)
                 kept.append((table[time], table.get("_rows", 1)))
