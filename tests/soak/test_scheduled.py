@@ -313,7 +313,7 @@ def test_maintenance_by_its_dag_does_its_duties_and_proves_every_ledger(site: Si
     site.api.pause("penstock_maintenance", False)
     site.stage.fragments()
     run = site.api.run("penstock_maintenance")
-    assert run["state"] == "success", site.api.states(run)
+    assert run["state"] == "success", (site.api.states(run), site.api.log(run, f"ledger.{PIPELINE}"))
     assert any("T02:00" in line for line in site.api.result(run, "compact"))
     assert site.api.result(run, f"ledger.{PIPELINE}")["rows_compared"] > 0
     site.api.pause("penstock_maintenance", True)
