@@ -217,16 +217,15 @@ class Kafka:
         end: Mapping[int, int],
         *,
         committed: bool = True,
-        with_headers: bool = False,
         client_id: str | None = None,
     ) -> Iterator[pyarrow.RecordBatch]:
-        """Like `read`, as batches of ARROW_COLUMNS, and `headers` (a map of string to binary) if asked for.
+        """Like `read`, as batches of ARROW_COLUMNS.
 
         `client_id` is the name by which the brokers know the reader, and limit it.
         """
         self._partitions(topic)
         for batch in kafka_read.messages(self.settings, topic, start, end, committed=committed, client_id=client_id):
-            yield arrow_batch(batch, with_headers=with_headers)
+            yield arrow_batch(batch)
 
     def transactional(self, transactional_id: str, *, max_message_bytes: int) -> Writer:
         """Return the writer of this id, and fence the one before it: what that had open is ended by then."""
@@ -280,7 +279,7 @@ class Kafka:
 ARROW_COLUMNS = ("partition", "offset", "timestamp", "value")
 
 
-def arrow_batch(batch: Sequence[Message], *, with_headers: bool = False) -> pyarrow.RecordBatch:
+def arrow_batch(batch: Sequence[Message]) -> pyarrow.RecordBatch:
     """Return messages as columns: partition int32, offset and timestamp (epoch ms) int64, value binary."""
     import pyarrow as pa
 
@@ -290,7 +289,4 @@ def arrow_batch(batch: Sequence[Message], *, with_headers: bool = False) -> pyar
         pa.array([m.timestamp()[1] for m in batch], pa.int64()),
         pa.array([m.value() for m in batch], pa.binary()),
     ]
-    if not with_headers:
-        return pa.record_batch(columns, names=list(ARROW_COLUMNS))
-    headers = pa.array([m.headers() or [] for m in batch], pa.map_(pa.string(), pa.binary()))
-    return pa.record_batch([*columns, headers], names=[*ARROW_COLUMNS, "headers"])
+    return pa.record_batch(columns, names=list(ARROW_COLUMNS))

@@ -157,7 +157,6 @@ class MemoryKafka:
         end: Mapping[int, int],
         *,
         committed: bool = True,
-        with_headers: bool = False,
         client_id: str | None = None,
     ) -> Iterator[pyarrow.RecordBatch]:
         import pyarrow as pa
@@ -168,8 +167,6 @@ class MemoryKafka:
             "timestamp": pa.int64(),
             "value": pa.binary(),
         }
-        if with_headers:
-            columns["headers"] = pa.map_(pa.string(), pa.binary())
         for batch in self.read(topic, start, end, committed=committed):
             rows = [record._asdict() for record in batch]
             yield pa.RecordBatch.from_pylist(rows, schema=pa.schema(list(columns.items())))

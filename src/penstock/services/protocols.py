@@ -47,7 +47,6 @@ class KafkaService(Protocol):
         end: Mapping[int, int],
         *,
         committed: bool = True,
-        with_headers: bool = False,
         client_id: str | None = None,
     ) -> Iterable[pa.RecordBatch]: ...
     def transactional(self, transactional_id: str, *, max_message_bytes: int) -> Writer: ...

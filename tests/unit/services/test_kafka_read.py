@@ -80,16 +80,9 @@ def test_a_failure_that_no_waiting_mends_is_raised() -> None:
 
 
 def test_columns() -> None:
-    batch = [FakeMessage((2, 7), b"\xff", named=[("reason", b"late")]), FakeMessage((2, 8), None)]
-    table = arrow_batch(batch, with_headers=True)  # type: ignore[arg-type]
+    batch = [FakeMessage((2, 7), b"\xff"), FakeMessage((2, 8), None)]
+    table = arrow_batch(batch)  # type: ignore[arg-type]
     assert table.to_pylist() == [
-        {
-            "partition": 2,
-            "offset": 7,
-            "timestamp": 1007,
-            "value": b"\xff",
-            "headers": [("reason", b"late")],
-        },
-        {"partition": 2, "offset": 8, "timestamp": 1008, "value": None, "headers": []},
+        {"partition": 2, "offset": 7, "timestamp": 1007, "value": b"\xff"},
+        {"partition": 2, "offset": 8, "timestamp": 1008, "value": None},
     ]
-    assert "headers" not in arrow_batch(batch).schema.names  # type: ignore[arg-type]
