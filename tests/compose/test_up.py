@@ -45,6 +45,17 @@ def test_every_published_port_is_on_loopback(stack: Compose) -> None:
     assert bound == {"127.0.0.1"}
 
 
+def test_every_volume_has_a_name(stack: Compose) -> None:
+    """One that an image asks for and nobody names would be left behind by each `down`."""
+    names = {
+        mount["Name"]
+        for it in stack.containers()
+        for mount in stack.inspect(it["Service"])["Mounts"]
+        if mount["Type"] == "volume"
+    }
+    assert {name for name in names if not name.startswith(f"{stack.project}_")} == set()
+
+
 def test_a_second_up_touches_nothing(stack: Compose, clock: Clock) -> None:
     def running() -> dict[str, tuple[str, str]]:
         found = {it["Service"]: stack.inspect(it["Service"]) for it in stack.containers() if it["Service"] not in ONCE}
