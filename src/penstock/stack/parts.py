@@ -33,8 +33,8 @@ class Part:
     them is the whole command line, unless `command` is one that is no JVM's, started in the project's root with
     `environment`.  `ports` are names in PORT_OFFSETS, `needs` parts that must be healthy first, `stop_wave` its turn in
     `down`.  A clean stop takes a few of the `stop_seconds`, but the first one writes the class-data archive (see
-    `cds`), and a busy machine takes its time.  `scratch` is a folder below the state directory: what its folders
-    hold is deleted before each start, those by the process manager included.
+    `cds`), and a busy machine takes its time.  `before` is a script below infra/ and what it is given, which runs
+    before each start, those by the process manager included, and becomes the part.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Part:
     stop_seconds: int = 60
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    scratch: str = ""
+    before: tuple[str, ...] = ()
 
     @property
     def group(self) -> str:
@@ -131,14 +131,15 @@ def _druid(settings: Settings) -> tuple[Part, ...]:
             health=health[name],
             needs=("zookeeper",),
             stop_wave=1 if name == "coordinator" else 0,
-            # An overlord that was away as well gives the same tasks out again: these must not find what they left.
-            scratch="druid/tasks" if name == "indexer" else "",
+            before=_CUT_OFF if name == "indexer" else (),
         )
         for name in _DRUID
     )
 
 
 _DRUID = ("coordinator", "broker", "historical", "indexer")
+#: Of tasks that end with their indexer nothing is found again, and all are told.
+_CUT_OFF = ("druid/indexer.sh", "${state}/druid/tasks", "${tmp}/druid-indexer/persistent/task")
 
 
 def _flink(settings: Settings) -> tuple[Part, ...]:

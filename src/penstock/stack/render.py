@@ -16,8 +16,6 @@ from penstock.stack.layout import Layout, layout, make_private, template_values
 from penstock.stack.parts import Part, parts
 from penstock.stack.processes import MARK
 
-#: Delete what the folders of $0 hold, and become the rest.
-SWEEP = ("/bin/sh", "-c", 'find "$0" -mindepth 2 -delete 2>/dev/null; exec "$@"')
 #: glibc keeps a memory arena for each thread and core; two are enough and save some 100 MB over all parts.
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "TZ": "UTC"}
 
@@ -31,19 +29,22 @@ def render(settings: Settings, java: Path) -> dict[Path, str]:
         for name, sources in part.files.items():
             text = "\n".join(_fill(infra / source, {**values, "part": part.name}) for source in sources)
             files[place.conf / part.name / name] = text
+        if part.before:
+            files[_script(place, part)] = _read(infra / part.before[0])
     files[place.supervisord_conf] = _supervisord(settings.root, place, parts(settings), values, java)
     return files
 
 
 def _supervisord(root: Path, place: Layout, everything: Iterable[Part], values: Mapping[str, str], java: Path) -> str:
-    infra = shipped.infra(root)
+    infra, plain = shipped.infra(root), values
     # The process manager expands %(...)s in its file, so that a percent sign is written twice.
     values = {name: value.replace("%", "%%") for name, value in values.items()}
     sections = [_fill(infra / "supervisor/supervisord.conf", values)]
     for part in everything:
         words = part.command or (str(java), f"@{place.cds_file(part.name)}", f"@{place.args_file(part.name)}")
-        if part.scratch:
-            words = (*SWEEP, str(place.state / part.scratch), *words)
+        if part.before:
+            given = (Template(word).substitute(plain) for word in part.before[1:])
+            words = ("/bin/sh", str(_script(place, part)), *given, *words)
         environment = {**ENVIRONMENT, MARK: str(place.state), **part.environment}
         own = {
             "name": part.name,
@@ -56,14 +57,23 @@ def _supervisord(root: Path, place: Layout, everything: Iterable[Part], values: 
     return "".join(sections)
 
 
-def _fill(template: Path, values: Mapping[str, str]) -> str:
+def _script(place: Layout, part: Part) -> Path:
+    return place.conf / part.name / Path(part.before[0]).name
+
+
+def _read(file: Path) -> str:
     try:
-        return Template(template.read_text(encoding="utf-8")).substitute(values)
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise DeclarationError(
-            f"{template}: can't be read: {error.strerror}",
+            f"{file}: can't be read: {error.strerror}",
             hint="a project's infra/ is taken for the stack's: give it every file, or rename it",
         ) from None
+
+
+def _fill(template: Path, values: Mapping[str, str]) -> str:
+    try:
+        return Template(_read(template)).substitute(values)
     except (KeyError, ValueError) as error:
         raise DeclarationError(f"{template}: names {error}, which is no setting of the stack") from None
 
