@@ -6,5 +6,5 @@ cd "$(dirname "$0")/../.."
 
 infra/airgap/base.sh
 # One service for each image: the others take it by its tag.
-[ $# -gt 0 ] || set -- zookeeper kafka postgres druid-coordinator flink-jobmanager airflow-scheduler
+[ $# -gt 0 ] || set -- zookeeper kafka postgres druid-coordinator flink-jobmanager kafka-init
 exec docker compose --file docker-compose.yml --file compose.airgap.yml build "$@"

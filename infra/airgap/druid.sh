@@ -13,7 +13,7 @@ mkdir -p "$conf" var/tmp var/druid/segments var/druid/indexing-logs var/druid/ta
   cat "${DRUID_CONFIG_COMMON:-conf/druid.properties}"
   [ -z "${!own-}" ] || { echo; cat "${!own}"; }
   echo
-  [ "${DRUID_SET_HOST:-1}" != 1 ] || echo "druid.host=$(hostname -I | cut -d' ' -f1)"
+  [ "${DRUID_SET_HOST_IP:-1}" != 1 ] || echo "druid.host=$(hostname -I | cut -d' ' -f1)"
   while IFS= read -r -d '' entry; do
     name=${entry%%=*}
     [[ $name != druid_* ]] || printf '%s=%s\n' "${name//_/.}" "${entry#*=}"

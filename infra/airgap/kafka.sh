@@ -1,7 +1,7 @@
 #!/bin/bash
 # Kafka in the place of apache/kafka, to its documented contract: KAFKA_* become server.properties (`_` is `.`, `__` is
 # `_`, `___` is `-`) over those of /mnt/shared/config; CLUSTER_ID formats a new volume; KAFKA_HEAP_OPTS,
-# KAFKA_JVM_PERFORMANCE_OPTS and KAFKA_OPTS go to the JVM.  The translation is done by Kafka's own class for it.
+# KAFKA_JVM_PERFORMANCE_OPTS, KAFKA_LOG4J_OPTS and KAFKA_OPTS go to the JVM.  The translation is done by Kafka's own class for it.
 set -euo pipefail
 
 export CLUSTER_ID=${CLUSTER_ID:-5L6g3nShT-eMCtK--X86sw}
@@ -14,7 +14,7 @@ if [[ ${KAFKA_ADVERTISED_LISTENERS-} =~ SASL_.*:// ]] && [ -z "${KAFKA_OPTS-}" ]
   exit 1
 fi
 
-java=(java -cp "/opt/kafka/libs/*" -Dlog4j2.configurationFile=/opt/kafka/log4j2.properties)
+java=(java -cp "/opt/kafka/libs/*" "${KAFKA_LOG4J_OPTS:--Dlog4j2.configurationFile=/opt/kafka/log4j2.properties}")
 set +e
 told=$("${java[@]}" -Xmx128m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC kafka.docker.KafkaDockerWrapper setup \
   --default-configs-dir /etc/kafka/docker --mounted-configs-dir /mnt/shared/config --final-configs-dir /opt/kafka/config 2>&1)

@@ -213,3 +213,9 @@ def _of_a_lagging_group(work: acts.Work, group: str, offsets: Mapping[int, int])
         return until(f"group {group}", lags, timeout=30, interval=0.05)
     finally:
         consumer.close()
+
+
+def test_a_range_of_which_the_log_has_nothing_is_replaced_by_nothing(lively: Cli) -> None:
+    lively.run("replay", "clicks_tumble", "--from", "2023-01-01T00:00", "--to", "2023-01-01T01:00", "--id", "empty")
+    replays = json.loads(lively.run("replays", "clicks_tumble", "--json"))
+    assert [it["status"] for it in replays if it["id"] == "empty"] == ["done"]

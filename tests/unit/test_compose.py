@@ -95,7 +95,11 @@ _Override.add_constructor("!reset", lambda loader, node: None)
 
 def test_the_images_built_here_change_no_port_limit_user_or_right() -> None:
     over = yaml.load((ROOT / "compose.airgap.yml").read_text(), Loader=_Override)["services"]
-    assert set(over) == set(SERVICES), "each service has an image that can be built"
+    images = {name: over.get(name, {}).get("image", service["image"]) for name, service in SERVICES.items()}
+    built = [images[name] for name in SERVICES if "build" in SERVICES[name] | over.get(name, {})]
+    assert sorted(built) == sorted(set(images.values())), "each image is built, by one service"
+    for name, service in SERVICES.items():
+        assert service.get("pull_policy") == ("never" if images[name] == service["image"] else None), name
     for name, service in over.items():
         assert set(service) <= {"image", "build", "environment"}, name
         assert set(service.get("environment", {})) == set() or name.startswith("druid-"), name

@@ -71,13 +71,14 @@ def require(client: DockerClient, wanted: Mapping[str, Any]) -> str:
     from docker.errors import DockerException, ImageNotFound
 
     began, pulled = time.monotonic(), set[str]()
-    for image, service in sorted({service["image"]: service for service in wanted.values()}.items()):
+    built = {service["image"]: service["build"] for service in wanted.values() if "build" in service}
+    for image in sorted({service["image"] for service in wanted.values()}):
         try:
             client.images.get(image)
             continue
         except ImageNotFound:
-            if "build" in service:
-                ours = service["build"].get("dockerfile") == DOCKERFILE
+            if image in built:
+                ours = built[image].get("dockerfile") == DOCKERFILE
                 raise NoEngineError(f"the image {image} is not built", hint=BUILD if ours else None) from None
         try:
             if time.monotonic() - began > DEADLINE:

@@ -17,7 +17,7 @@ from penstock.testing.containers import override
 from penstock.testing.engine import engine
 from penstock.testing.shipped import COMPOSE, build_context, write_secrets
 
-#: One service of each image; kafka-init has Penstock's.
+#: The services that build an image; kafka-init has Penstock's.
 SERVICES = ("flink-jobmanager", "kafka-init")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 COMPOSE = "docker-compose.yml"
 #: What compose reads when it starts the images.
-RUN = (COMPOSE, "penstock.toml", "infra/compose")
+RUN = (COMPOSE, "penstock.toml", "infra/compose", "infra/druid/indexer.sh", "infra/supervisor/log4j2.properties")
 #: What the images are built from, beside the package itself.
 BUILD = (
     COMPOSE,

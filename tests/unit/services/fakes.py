@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from confluent_kafka import KafkaError, TopicPartition
 
@@ -14,7 +12,6 @@ class FakeMessage:
     at: tuple[int, int]
     body: bytes | None = b"v"
     code: int | None = None
-    named: Sequence[tuple[str, bytes]] | None = None
 
     def error(self) -> KafkaError | None:
         return None if self.code is None else KafkaError(self.code)
@@ -33,9 +30,6 @@ class FakeMessage:
 
     def timestamp(self) -> tuple[int, int]:
         return (1, 1000 + self.at[1])
-
-    def headers(self) -> Any:
-        return self.named
 
 
 def eof(partition: int, offset: int) -> FakeMessage:

@@ -93,6 +93,7 @@ class Images:
 SERVICES: dict[str, Any] = {
     "kafka": {"image": "kafka:4"},
     "flink": {"image": "ours:1", "build": {"dockerfile": "infra/images/Dockerfile"}},
+    "worker": {"image": "ours:1"},
     "druid": {"image": "yours:1", "build": {"dockerfile": "yours"}},
 }
 
