@@ -3,74 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ..conftest import Golden
+from .conftest import ROOT, Parse
 
-ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))
-
-#: Runs a file of DAGs with every way to a network closed, and prints its DAGs.
-PARSE = """
-import json, socket, sys, time
-import airflow.sdk  # what the process that parses files has loaded already
-from airflow.dag_processing.dagbag import DagBag
-from airflow.serialization.serialized_objects import DagSerialization
-def closed(*_, **__): raise AssertionError("a network call while a file of DAGs is parsed")
-socket.socket.connect = socket.socket.connect_ex = closed
-socket.create_connection = socket.getaddrinfo = closed
-began = time.process_time()
-bag = DagBag(sys.argv[1])
-took = time.process_time() - began
-assert not bag.import_errors, list(bag.import_errors.values())[0]
-found = {}
-for dag in bag.dags.values():
-    dag.topological_sort()
-    DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
-    found[dag.dag_id] = {
-        "schedule": str(dag.schedule) if dag.schedule else None,
-        "params": {name: dag.params.get_param(name).schema for name in dag.params},
-        "tasks": {
-            task.task_id: [type(task).__name__, str(task.trigger_rule), sorted(task.downstream_task_ids)]
-            for task in dag.tasks
-        },
-    }
-print(json.dumps({"seconds": took, "dags": dict(sorted(found.items()))}))
-"""
-
-
-def parse(file: Path, home: Path, cwd: Path = ROOT) -> dict[str, Any]:
-    environ = {**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    done = subprocess.run(
-        [sys.executable, "-c", PARSE, str(file)], capture_output=True, text=True, env=environ, cwd=cwd, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_file_parses_without_a_network_into_the_committed_graph(
-    file: Path, airflow_home: Path, golden: Golden
-) -> None:
-    found = parse(file, airflow_home)["dags"]
+def test_a_file_parses_without_a_network_into_the_committed_graph(file: Path, parse: Parse, golden: Golden) -> None:
+    found = parse(file)["dags"]
     assert found, f"{file.name} makes no DAG"
     golden.check(ROOT / "tests/golden/dags" / f"{file.stem}.json", json.dumps(found, indent=1))
     lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     assert len(lines) <= 28, "a file of DAGs is thin: what decides is in the core"
 
 
-def test_every_shipped_pipeline_has_a_dag(airflow_home: Path) -> None:
+def test_every_shipped_pipeline_has_a_dag(parse: Parse) -> None:
     from penstock.load import load_pipelines
 
     names = {f"penstock.{pipeline.name}" for pipeline in load_pipelines(ROOT / "jobs")}
-    assert set(parse(ROOT / "dags/penstock_pipelines.py", airflow_home)["dags"]) == names
+    assert set(parse(ROOT / "dags/penstock_pipelines.py")["dags"]) == names
 
 
 def project_of(folder: Path, count: int) -> Path:
@@ -85,25 +43,25 @@ def project_of(folder: Path, count: int) -> Path:
     return folder
 
 
-def test_ten_pipelines_parse_quickly(tmp_path: Path, airflow_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ten_pipelines_parse_quickly(tmp_path: Path, parse: Parse, capsys: pytest.CaptureFixture[str]) -> None:
     """Processor time, as what else the machine does is not the files': a sixth of it is usual."""
     copy = project_of(tmp_path / "ten", 10)
     file = tmp_path / "ten" / "penstock_pipelines.py"
     file.write_text((ROOT / "dags/penstock_pipelines.py").read_text(encoding="utf-8"), encoding="utf-8")
-    found = parse(file, airflow_home, copy)
+    found = parse(file, copy)
     assert len(found["dags"]) == 10
     with capsys.disabled():
         print(f"\n10 pipelines parsed in {found['seconds']:.2f} s of processor time")
     assert found["seconds"] < 2
 
 
-def test_a_broken_declaration_is_the_files_error(tmp_path: Path, airflow_home: Path) -> None:
+def test_a_broken_declaration_is_the_files_error(tmp_path: Path, parse: Parse) -> None:
     copy = project_of(tmp_path / "broken", 2)
     (copy / "jobs/p1.py").write_text("pipeline = Pipeline(", encoding="utf-8")
     file = copy / "penstock_pipelines.py"
     file.write_text((ROOT / "dags/penstock_pipelines.py").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(AssertionError, match=r"jobs/p1.py:1: '\(' was never closed"):
-        parse(file, airflow_home, copy)
+        parse(file, copy)
 
 
 #: What the parser of this test must refuse, and the words in which it does.
@@ -114,12 +72,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_the_parser_of_these_tests_refuses(what: str, tmp_path: Path, airflow_home: Path) -> None:
+def test_the_parser_of_these_tests_refuses(what: str, tmp_path: Path, parse: Parse) -> None:
     does, words = WRONG[what]
     imports = "from airflow.sdk import DAG\nfrom airflow.providers.standard.operators.empty import EmptyOperator\n"
     (tmp_path / "wrong.py").write_text(f"{imports}with DAG('wrong') as dag:\n    {does}\n", encoding="utf-8")
     with pytest.raises(AssertionError, match=words):
-        parse(tmp_path / "wrong.py", airflow_home)
+        parse(tmp_path / "wrong.py")
 
 
 def test_the_provider_is_described_as_airflow_wants_it() -> None:

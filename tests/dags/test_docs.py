@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from .test_dags import ROOT, parse, project_of
+from .conftest import ROOT, Parse
+from .test_dags import project_of
 
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/airflow.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_an_example_is_a_dag(number: int, tmp_path: Path, airflow_home: Path) -> None:
+def test_an_example_is_a_dag(number: int, tmp_path: Path, parse: Parse) -> None:
     copy = project_of(tmp_path / "docs", 1)
     file = copy / "example.py"
     file.write_text(EXAMPLES[number], encoding="utf-8")
-    (made,) = parse(file, airflow_home, copy)["dags"].values()
+    (made,) = parse(file, copy)["dags"].values()
     assert made["tasks"]
     if number == 0:
         import penstock.airflow.operators as operators

@@ -16,7 +16,7 @@ import pytest
 from penstock.testing.plugin import chosen
 
 from ..cli import ROOT
-from ..dags.test_dags import PARSE
+from ..dags.conftest import PARSE
 
 UV = [sys.executable, "-m", "uv"]
 

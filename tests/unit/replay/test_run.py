@@ -132,7 +132,7 @@ def test_a_service_that_is_away_at_any_call_is_outlasted(name: str, tmp_path: Pa
         for after in (False, True):
             life = lived(tmp_path / f"{at}{after}", PIPELINES[name])
             away = Fault(at, after, error=lambda: UnavailableError("away"))
-            assert life.replay(fault=away, timeout=1).status == "done"
+            assert life.replay(fault=away).status == "done"
             call = f"{'after' if after else 'before'} call {at} ({counter.calls[at - 1]})"
             assert outcome(life).replace(f"{at}{after}", "whole") == wanted, f"away {call}"
 

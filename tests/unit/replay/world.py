@@ -32,6 +32,7 @@ BOUND = 5_000
 SOURCE = topic(partitions=2, out_of_orderness="5 s")
 TUMBLE = windowed(SOURCE)
 RAW = Pipeline("sales_raw", SOURCE, Select(), Datasource())
+_ANSWERS: dict[str, list[dict[str, Any]]] = {}
 
 #: A window's events, by its start, while it is open: ids.
 Open = dict[int, list[str]]
@@ -171,10 +172,17 @@ class Life(World):
         (folder / "part-0").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def oracle(self, within: Scope, low: Any, high: Any) -> list[dict[str, Any]]:
+        batches = list(self.kafka.read_arrow(SOURCE.name, low, high))
+        if not batches:
+            return []
+        # A life that is killed at each call asks the same each time.
+        key = repr((self.pipeline, within, [batch.to_pylist() for batch in batches]))
+        if key not in _ANSWERS:
+            _ANSWERS[key] = self._answer(within, batches)
+        return _ANSWERS[key]
+
+    def _answer(self, within: Scope, batches: list[pa.RecordBatch]) -> list[dict[str, Any]]:
         with duckdb.connect() as connection:
-            batches = list(self.kafka.read_arrow(SOURCE.name, low, high))
-            if not batches:
-                return []
             connection.register("log", pa.Table.from_batches(batches))
             query = oracle.events_query(SOURCE, self.pipeline.transform.where)
             connection.execute(f"CREATE TABLE events AS {query}")
