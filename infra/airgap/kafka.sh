@@ -14,7 +14,8 @@ if [[ ${KAFKA_ADVERTISED_LISTENERS-} =~ SASL_.*:// ]] && [ -z "${KAFKA_OPTS-}" ]
   exit 1
 fi
 
-java=(java -cp "/opt/kafka/libs/*" "${KAFKA_LOG4J_OPTS:--Dlog4j2.configurationFile=/opt/kafka/log4j2.properties}")
+# shellcheck disable=SC2206
+java=(java -cp "/opt/kafka/libs/*" ${KAFKA_LOG4J_OPTS:--Dlog4j2.configurationFile=/opt/kafka/log4j2.properties})
 set +e
 told=$("${java[@]}" -Xmx128m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC kafka.docker.KafkaDockerWrapper setup \
   --default-configs-dir /etc/kafka/docker --mounted-configs-dir /mnt/shared/config --final-configs-dir /opt/kafka/config 2>&1)

@@ -78,7 +78,7 @@ def built(engine: str, clock: Clock, tmp_path_factory: pytest.TempPathFactory) -
             check=False,
         )
     )
-    clock.time(f"images, {'from what was cached' if cached else 'built from nothing'}", started)
+    clock.time(f"images, {'some there before' if cached else 'none there before'}", started)
     yield compose
     if not kept:
         compose.call("--profile", "demo", "down", "--volumes", "--remove-orphans", "--timeout", "5")

@@ -54,9 +54,9 @@ for line in sys.stdin:
     cwd, file, told = json.loads(line)
     child = os.fork()
     if not child:
-        os.chdir(cwd)
         sys.argv, sys.stdout, failed = ["", file], open(told, "w"), False
         try:
+            os.chdir(cwd)
             exec({PARSE!r}, {{"__name__": "__main__"}})
         except BaseException:
             failed = True
@@ -79,8 +79,10 @@ def parse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parse]:
 
     def ask(file: Path, cwd: Path = ROOT) -> dict[str, Any]:
         told = folder / "told"
+        told.unlink(missing_ok=True)
         print(json.dumps([str(cwd), str(file), str(told)]), file=server.stdin, flush=True)
         answer = server.stdout.readline().strip()
+        assert answer, "the process that parses has died"
         text = told.read_text(encoding="utf-8")
         assert answer == "0", text[-3000:]
         found: dict[str, Any] = json.loads(text.splitlines()[-1])

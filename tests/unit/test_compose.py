@@ -116,7 +116,7 @@ def properties(file: str) -> dict[str, str]:
 #: What is a place, an address, or PostgreSQL's and the users' in compose; each of these differs, or is not there.
 ELSEWHERE = re.compile(
     r"\.zk\.service\.host|metadata\.storage|storageDirectory|logs\.directory|\.(host|bindOnHost)$|plaintextPort"
-    r"|extensions\.loadList|tmpDir|baseTaskDirs|segmentCache\.locations"
+    r"|extensions\.loadList|tmpDir|baseTaskDirs?|segmentCache\.locations"
 )
 
 

@@ -161,15 +161,11 @@ class MemoryKafka:
     ) -> Iterator[pyarrow.RecordBatch]:
         import pyarrow as pa
 
-        columns = {
-            "partition": pa.int32(),
-            "offset": pa.int64(),
-            "timestamp": pa.int64(),
-            "value": pa.binary(),
-        }
+        whole, bytes_ = pa.int64(), pa.binary()
+        schema = pa.schema([("partition", pa.int32()), ("offset", whole), ("timestamp", whole), ("value", bytes_)])
         for batch in self.read(topic, start, end, committed=committed):
             rows = [record._asdict() for record in batch]
-            yield pa.RecordBatch.from_pylist(rows, schema=pa.schema(list(columns.items())))
+            yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     def transactional(self, transactional_id: str, *, max_message_bytes: int) -> Writer:
         self._reach()

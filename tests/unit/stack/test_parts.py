@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import DeclarationError
+from penstock.replay.publish import LOST
 from penstock.settings import PORT_OFFSETS, Settings
 from penstock.stack.layout import Layout, layout, pyflink_home
 from penstock.stack.parts import part_named, parts
@@ -117,7 +118,7 @@ def test_what_a_killed_indexer_left_is_put_right_before_it_starts_again(settings
     file.read_string(files[layout(settings).supervisord_conf])
     write(settings, files)
     slot, told = state / "druid/tasks/slot0", state / "tmp/druid-indexer/persistent/task"
-    note, ran = told / "completedTasks/done", ["index_kafka_clicks_1", "penstock-native-fix-1"]
+    note, ran = told / "completedTasks/done", ["index_kafka_clicks_1", "penstock_replay_test_r1_1", "a user's own *"]
     for made in (slot / ran[0] / "work/persist/commit.json", note):
         made.parent.mkdir(parents=True)
         made.write_text("{}")
@@ -127,7 +128,9 @@ def test_what_a_killed_indexer_left_is_put_right_before_it_starts_again(settings
     assert note.is_file(), "by it a new indexer tells which tasks have ended"
     for task in ran:
         said = json.loads((told / "completedTasks" / task).read_text())
-        assert (said["id"], said["taskStatus"]["id"], said["taskStatus"]["status"]) == (task, task, "FAILED")
+        status = said["taskStatus"]
+        assert (said["id"], status["id"], status["status"]) == (task, task, "FAILED")
+        assert any(words in status["errorMsg"] for words in LOST), "a replay whose task it was tries anew"
     assert not (told / "restore.json").exists()
     assert done.stdout.split()[-1] == f"@{layout(settings).args_file('druid-indexer')}" and not done.stderr
 
