@@ -138,7 +138,7 @@ def _druid(settings: Settings) -> tuple[Part, ...]:
 
 
 _DRUID = ("coordinator", "broker", "historical", "indexer")
-#: Of tasks that end with their indexer nothing is found again, and all are told.
+#: Its script, the folders in which tasks work, and that in which the indexer keeps which ran and which have ended.
 _CUT_OFF = ("druid/indexer.sh", "${state}/druid/tasks", "${tmp}/druid-indexer/persistent/task")
 
 
